@@ -1,0 +1,2 @@
+//! The broker daemon: registration, locate, mesh and relay.
+#![forbid(unsafe_code)]

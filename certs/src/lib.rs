@@ -1,0 +1,2 @@
+//! Certificate authority, leaf, CRL and ticket generator.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Resolve, race, measure and pin a broker; drive a session over end-to-end TLS.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Frames inside end-to-end TLS.

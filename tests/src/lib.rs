@@ -1,0 +1,2 @@
+//! Integration harness, simulations, end-to-end tests and the demo.
+#![forbid(unsafe_code)]

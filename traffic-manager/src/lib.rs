@@ -1,0 +1,2 @@
+//! Authoritative DNS server that answers from healthy brokers.
+#![forbid(unsafe_code)]
