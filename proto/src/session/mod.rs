@@ -1,1 +1,49 @@
-//! placeholder
+//! The resumable session: what a Controller and a Target say inside end-to-end TLS, as a pure machine.
+//!
+//! A [`Session`] owns channels (ordered streams with absolute offsets, credit and a bounded replay buffer) and
+//! the set of paths that carry them. A path is a byte pipe that the caller reads and writes; it may die at any
+//! byte. No path's death loses, repeats or changes a byte of a channel, as long as another path comes before the
+//! resume window runs out. Time is an argument, nothing here blocks, and nothing is sized by a peer's number.
+//!
+//! # How a driver uses it
+//!
+//! ```text
+//! Controller                                       Target
+//! ----------                                       ------
+//! let mut s = Session::controller(config, session_id, own_instance, now);
+//!                                                  (end-to-end TLS is up: read the first envelope)
+//! s.attach(path, Purpose::NEW, Lane::INTERACTIVE,  match attach::read_first(&buffer)? {   // pure
+//!          ticket, now)?;                              Some((attach, used)) => …           // else read more
+//!                                                  }
+//!                                                  (caller checks identity, ticket, jti, tombstones)
+//!                                                  // attach.kind NEW and unknown session: a new one
+//!                                                  let mut s = Session::target(config, attach.session, own_instance, now);
+//!                                                  // every ATTACH, the first included:
+//!                                                  match s.accept_attach(path, &attach, permits, now) {
+//!                                                      Ok(_epoch) => s.handle_bytes(path, &buffer[used..], now)?,
+//!                                                      Err(refused) => { write(refused.to_bytes()); close }
+//!                                                  }
+//!
+//! both, forever, one loop, `now` read once per turn:
+//!     while let Some(event) = s.poll_event() { … }
+//!     for path in s.paths() { s.poll_transmit(path, now, budget, &mut out); }   // whole frames, ≤ budget bytes
+//!     arm a timer at s.poll_timeout()
+//!     wait for: bytes → s.handle_bytes(path, &bytes, now)          Err(PathFault): close that leg, already removed
+//!               leg ended → s.path_lost(path, now)
+//!               timer → s.handle_timeout(now)
+//!               the application → open / accept / refuse / write / write_message / read / finish / reset / end
+//! ```
+//!
+//! * [`PathKey`] is the driver's own number for a path; it is never used twice in one session.
+//! * `write` takes what fits (replay cap and the peer's credit) and returns how much; after a short write a
+//!   `Writable` event follows. `read` returns `ReadOutcome::{Bytes, Empty, Finished}`; after `Empty` a `Readable`
+//!   event follows. Reading grants new credit.
+//! * A channel that the peer opened comes as `Opened { channel, service, class, may_skip }` and waits for
+//!   `accept` or `refuse`; until then its bytes are held.
+//! * `Suspect(path)` and `RepathWanted` ask the Controller's driver for another path; it answers with
+//!   `attach(new_path, Purpose::RESUME | HANDOVER | STANDBY, …)`; `activate` turns a standby path into a live one.
+//!   `retire(path)` starts the planned end of an old path.
+//! * `Dead(path)`: the path is already removed, close its leg. `PathRetired(path)`: flush and close it.
+//! * `AttachRequested { path, attach }` (Target): an ATTACH that came on a standby path; check ticket, then call
+//!   `accept_attach` or `refuse_attach`.
+//! * After `Ended` or `Aborted`: transmit what is left, then close every path; unread bytes stay readable.
