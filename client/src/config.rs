@@ -1,0 +1,156 @@
+//! What an endpoint is told: who it is, where brokers are, and its timers and limits.
+//!
+//! Everything here is already validated types; files of settings are read by the binaries.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rc_proto::wire::{BrokerId, IdError};
+use rc_transport::CredentialFiles;
+use serde::Serialize;
+
+/// Configuration of a Controller or a Target, as far as both need the same.
+///
+/// [`ClientConfig::new`] sets every default; the fields are public so that an application changes what it knows.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Who this process is.
+    pub credentials: CredentialFiles,
+    /// Where brokers are.
+    pub brokers: BrokerPlaces,
+    /// Deadlines and periods.
+    pub timers: Timers,
+    /// Directory for what outlives the process: the last-known-good broker list, and a Target's used tickets. `None`
+    /// keeps both in memory only.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Where brokers are found.
+#[derive(Debug, Clone)]
+pub struct BrokerPlaces {
+    /// Service names, each resolved to the addresses of several brokers.
+    pub names: Vec<String>,
+    /// Brokers whose address is known without DNS; the certificate must show exactly that id.
+    pub addresses: Vec<StaticBroker>,
+    /// Port of every address that a name resolves to. Default 443.
+    pub port: u16,
+    /// DNS servers to ask; empty means those of the system.
+    pub name_servers: Vec<SocketAddr>,
+    /// Whether loopback, link-local and v4-mapped addresses are used. Default false; for tests and demonstrations.
+    pub allow_loopback: bool,
+}
+
+/// A broker whose address is known without DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StaticBroker {
+    /// The id that its certificate must show.
+    pub broker: BrokerId,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Why a text is not a [`StaticBroker`].
+#[derive(Debug, thiserror::Error)]
+pub enum StaticBrokerError {
+    /// Not `<region>/<id>@<ip>:<port>`.
+    #[error("{text:?} is not <region>/<id>@<address>:<port>, for example in/broker-3@192.0.2.7:443")]
+    Shape {
+        /// The text.
+        text: String,
+    },
+    /// The part before the `@` is no broker id.
+    #[error("{text:?} names no broker: {source}")]
+    Id {
+        /// The text.
+        text: String,
+        /// Which rule it breaks.
+        source: IdError,
+    },
+}
+
+impl std::str::FromStr for StaticBroker {
+    type Err = StaticBrokerError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let shape = || StaticBrokerError::Shape { text: text.to_owned() };
+        let (broker, address) = text.split_once('@').ok_or_else(shape)?;
+        let address = address.parse().map_err(|_| shape())?;
+        let broker =
+            broker.parse().map_err(|source| StaticBrokerError::Id { text: text.to_owned(), source })?;
+        Ok(Self { broker, address })
+    }
+}
+
+/// Deadlines and periods. Each default is the protocol's.
+#[derive(Debug, Clone, Copy)]
+pub struct Timers {
+    /// For a broker's TCP and TLS handshake and its first answer. Default 3 s. Too small loses far brokers, too large
+    /// delays the next candidate of a broken one.
+    pub dial: Duration,
+    /// For the race to the first usable broker. Default 6 s.
+    pub race: Duration,
+    /// For a path to be opened, the Target's part included. Default 15 s: longer than the 10 s that a broker waits
+    /// for an absent Target.
+    pub open_path: Duration,
+    /// For the end-to-end handshake and the first answer of the peer. Default 5 s.
+    pub attach: Duration,
+    /// For DNS, before the last-known-good list is used. Default 1.5 s.
+    pub dns: Duration,
+    /// Between keep-alive pings on the control link, when the broker does not say. Default 15 s.
+    pub keep_alive: Duration,
+    /// For the answer to a keep-alive ping. Default 5 s.
+    pub keep_alive_answer: Duration,
+    /// How long pre-handshaken legs stay ready. Default 60 s; zero keeps none.
+    pub pool_idle: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            dial: Duration::from_secs(3),
+            race: Duration::from_secs(6),
+            open_path: Duration::from_secs(15),
+            attach: Duration::from_secs(5),
+            dns: Duration::from_millis(1500),
+            keep_alive: Duration::from_secs(15),
+            keep_alive_answer: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl BrokerPlaces {
+    /// Service names on port 443, with the system's DNS servers.
+    pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            names: names.into_iter().map(Into::into).collect(),
+            addresses: Vec::new(),
+            port: 443,
+            name_servers: Vec::new(),
+            allow_loopback: false,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Every default, for brokers behind `names`.
+    pub fn new(credentials: CredentialFiles, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { credentials, brokers: BrokerPlaces::named(names), timers: Timers::default(), state_dir: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_broker_names_its_id_and_its_address() {
+        let broker: StaticBroker = "in/broker-3@[::1]:8443".parse().unwrap();
+        assert_eq!(broker.broker.as_str(), "in/broker-3");
+        assert_eq!(broker.address, "[::1]:8443".parse().unwrap());
+        for refused in ["in/b", "in/b@host:1", "b@127.0.0.1:1", "in/b@127.0.0.1"] {
+            assert!(refused.parse::<StaticBroker>().is_err(), "{refused}");
+        }
+    }
+}

