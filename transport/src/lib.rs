@@ -41,5 +41,5 @@ pub use net::{BoxFuture, BoxedIo, Connection, Io, Listener, Net, PlainIo, Socket
 pub use path_io::{PathIo, PathRefused};
 pub use redial::Redial;
 pub use resolver::{AddressAnswer, Addresses, Families, Family, LookupError, Resolver, ResolverConfig};
-pub use ticket_key::{TicketKeyError, TicketKeys};
+pub use ticket_key::{TicketSigner, TicketSignerError, key_thumbprint, verify_with};
 pub use trust::{Peer, PeerFault};

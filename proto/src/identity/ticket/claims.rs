@@ -50,7 +50,8 @@ impl TicketClaims {
     }
 
     fn check(&self) -> Result<(), TicketError> {
-        let rule = |holds: bool, claim, rule| if holds { Ok(()) } else { Err(TicketError::Claim { claim, rule }) };
+        let rule =
+            |holds: bool, claim, rule| if holds { Ok(()) } else { Err(TicketError::Claim { claim, rule }) };
         rule(!self.iss.is_empty() && self.iss.len() <= TEXT_BYTES_MAX, "iss", "it has 1 to 255 bytes")?;
         rule(!self.iss.chars().any(char::is_control), "iss", "it holds no control characters")?;
         rule(self.sub.role() == Role::Controller, "sub", "it is the SPIFFE id of a controller")?;
@@ -140,7 +141,10 @@ pub(super) mod jti_text {
 
     use super::Jti;
 
-    pub(in crate::identity::ticket) fn serialize<S: Serializer>(jti: &Jti, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::identity::ticket) fn serialize<S: Serializer>(
+        jti: &Jti,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&URL_SAFE_NO_PAD.encode(jti.0))
     }
 

@@ -105,7 +105,9 @@ impl TicketRefusal {
     /// The code that the Controller is told.
     pub fn denial(&self) -> Denial {
         match self {
-            Self::OtherController { .. } | Self::OtherTarget { .. } | Self::OtherKey { .. } => Denial::NOT_PERMITTED,
+            Self::OtherController { .. } | Self::OtherTarget { .. } | Self::OtherKey { .. } => {
+                Denial::NOT_PERMITTED
+            }
             Self::Expired { .. } | Self::StartTooLate { .. } => Denial::TICKET_EXPIRED,
             Self::NotYetValid { .. } => Denial::CLOCK,
             Self::Revoked { .. } => Denial::REVOKED,
