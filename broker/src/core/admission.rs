@@ -1,0 +1,290 @@
+//! Token buckets: who may open a path or shake hands now, and whose slot is later.
+//!
+//! Opens pass a bucket of their identity and one of the whole broker. Of the latter each purpose leaves a share for
+//! those before it, in the order resume, handover, standby, new; who is refused gets a slot of its own, so that a
+//! herd comes back spread out. Called under a lock by the paths and the listener.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use rc_proto::Moment;
+use rc_proto::wire::codes::Purpose;
+use rc_proto::wire::{EndpointId, limits as wire_limits};
+
+use super::limits::Limits;
+
+/// Buckets kept of one kind; full ones are forgotten first, since they say nothing.
+const BUCKETS_MAX: usize = 65_536;
+/// The farthest slot handed out.
+const SLOT_MAX: Duration = Duration::from_secs(30);
+
+/// Rate and burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rate {
+    per_second: u32,
+    burst: u32,
+}
+
+/// Milli-tokens at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    level: u64,
+    at: Moment,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now: Moment) -> Self {
+        Self { level: u64::from(rate.burst) * 1000, at: now }
+    }
+
+    fn refill(&mut self, rate: Rate, now: Moment) {
+        let elapsed_ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let gained = elapsed_ms.saturating_mul(u64::from(rate.per_second));
+        if gained > 0 {
+            self.level = self.level.saturating_add(gained).min(u64::from(rate.burst) * 1000);
+            self.at = now;
+        }
+    }
+
+    /// Takes a token while more than `reserve` milli-tokens stay.
+    fn take(&mut self, reserve: u64) -> bool {
+        match self.level.checked_sub(1000) {
+            Some(left) if left >= reserve => {
+                self.level = left;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn wait(&self, rate: Rate, reserve: u64) -> Duration {
+        let missing = (reserve + 1000).saturating_sub(self.level);
+        Duration::from_millis(missing.div_ceil(u64::from(rate.per_second.max(1))))
+    }
+}
+
+/// Buckets by key, bounded.
+#[derive(Debug)]
+struct Buckets<K> {
+    rate: Rate,
+    buckets: BTreeMap<K, Bucket>,
+}
+
+impl<K: Ord + Clone> Buckets<K> {
+    fn new(rate: Rate) -> Self {
+        Self { rate, buckets: BTreeMap::new() }
+    }
+
+    fn take(&mut self, key: &K, now: Moment) -> Result<(), Duration> {
+        if !self.buckets.contains_key(key) && self.buckets.len() >= BUCKETS_MAX {
+            self.forget_full(now);
+        }
+        if !self.buckets.contains_key(key) && self.buckets.len() >= BUCKETS_MAX {
+            return Err(Duration::from_secs(1));
+        }
+        let rate = self.rate;
+        let bucket = self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(rate, now));
+        bucket.refill(rate, now);
+        if bucket.take(0) { Ok(()) } else { Err(bucket.wait(rate, 0)) }
+    }
+
+    fn forget_full(&mut self, now: Moment) {
+        let rate = self.rate;
+        self.buckets.retain(|_, bucket| {
+            bucket.refill(rate, now);
+            bucket.level < u64::from(rate.burst) * 1000
+        });
+    }
+}
+
+/// A block of addresses that shares a bucket: a /24 or a /56.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressBlock(IpAddr);
+
+impl AddressBlock {
+    /// The block of an address; an IPv4-mapped one counts as IPv4.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & 0xffff_ff00)),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !((1_u128 << 72) - 1))),
+        })
+    }
+}
+
+/// What may start now.
+#[derive(Debug)]
+pub struct Admission {
+    connections: Buckets<AddressBlock>,
+    opens: Buckets<EndpointId>,
+    all_opens: Bucket,
+    all_opens_rate: Rate,
+    next_slot: Moment,
+}
+
+impl Admission {
+    /// All buckets full.
+    pub fn new(limits: &Limits, now: Moment) -> Self {
+        let all_opens_rate = Rate { per_second: limits.opens_per_second, burst: limits.opens_burst };
+        Self {
+            connections: Buckets::new(Rate {
+                per_second: limits.connections_per_second,
+                burst: limits.connections_burst,
+            }),
+            opens: Buckets::new(Rate {
+                per_second: wire_limits::OPENS_PER_SECOND_MAX,
+                burst: wire_limits::OPENS_BURST_MAX,
+            }),
+            all_opens: Bucket::full(all_opens_rate, now),
+            all_opens_rate,
+            next_slot: now,
+        }
+    }
+
+    /// Whether a connection from this address may shake hands now. Loopback is not limited: what shares it is
+    /// this machine.
+    pub fn admit_connection(&mut self, address: IpAddr, now: Moment) -> bool {
+        address.to_canonical().is_loopback() || self.connections.take(&AddressBlock::of(address), now).is_ok()
+    }
+
+    /// Whether this Controller may open a path now.
+    ///
+    /// # Errors
+    /// The time until its slot.
+    pub fn admit_open(
+        &mut self,
+        controller: &EndpointId,
+        purpose: Purpose,
+        now: Moment,
+    ) -> Result<(), Duration> {
+        self.opens.take(controller, now)?;
+        self.all_opens.refill(self.all_opens_rate, now);
+        let reserve = reserve(purpose, self.all_opens_rate.burst);
+        if self.all_opens.take(reserve) {
+            return Ok(());
+        }
+        let earliest = now + self.all_opens.wait(self.all_opens_rate, reserve);
+        let step = Duration::from_secs(1) / self.all_opens_rate.per_second.max(1);
+        let slot = self.next_slot.max(earliest).min(now + SLOT_MAX);
+        self.next_slot = slot + step;
+        Err(slot.since(now))
+    }
+
+    /// Forgets what says nothing any more; called now and then.
+    pub fn sweep(&mut self, now: Moment) {
+        self.connections.forget_full(now);
+        self.opens.forget_full(now);
+    }
+}
+
+/// Milli-tokens that a purpose leaves for those before it.
+fn reserve(purpose: Purpose, burst: u32) -> u64 {
+    let quarter = u64::from(burst) * 1000 / 4;
+    match purpose {
+        Purpose::RESUME => 0,
+        Purpose::HANDOVER => quarter / 2,
+        Purpose::STANDBY => quarter,
+        _ => quarter * 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn controller(name: &str) -> EndpointId {
+        name.parse().unwrap()
+    }
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_origin(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn an_identity_opens_twenty_at_once_and_five_a_second() {
+        let mut admission = Admission::new(&Limits::default(), at(0));
+        let alice = controller("alice");
+        let admitted = |admission: &mut Admission, ms| {
+            (0..100).filter(|_| admission.admit_open(&alice, Purpose::NEW, at(ms)).is_ok()).count()
+        };
+        assert_eq!(admitted(&mut admission, 0), 20);
+        assert_eq!(admitted(&mut admission, 199), 0);
+        assert_eq!(admitted(&mut admission, 1_199), 5);
+        assert!(admission.admit_open(&controller("bob"), Purpose::NEW, at(1_199)).is_ok());
+    }
+
+    #[test]
+    fn the_wait_that_is_told_is_enough() {
+        let mut admission = Admission::new(&Limits::default(), at(0));
+        let alice = controller("alice");
+        while admission.admit_open(&alice, Purpose::NEW, at(0)).is_ok() {}
+        let wait = admission.admit_open(&alice, Purpose::NEW, at(0)).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(200));
+        assert!(admission.admit_open(&alice, Purpose::NEW, at(0) + wait).is_ok());
+    }
+
+    #[test]
+    fn new_opens_leave_room_for_standby_handover_and_resume_in_this_order() {
+        let limits = Limits { opens_burst: 80, opens_per_second: 10, ..Limits::default() };
+        let mut admission = Admission::new(&limits, at(0));
+        let mut number = 0;
+        let mut admitted = |admission: &mut Admission, purpose| {
+            let mut count = 0;
+            loop {
+                number += 1;
+                if admission.admit_open(&controller(&format!("c{number}")), purpose, at(0)).is_err() {
+                    return count;
+                }
+                count += 1;
+            }
+        };
+        assert_eq!(admitted(&mut admission, Purpose::NEW), 40);
+        assert_eq!(admitted(&mut admission, Purpose::STANDBY), 20);
+        assert_eq!(admitted(&mut admission, Purpose::HANDOVER), 10);
+        assert_eq!(admitted(&mut admission, Purpose::RESUME), 10);
+    }
+
+    #[test]
+    fn a_refused_herd_gets_slots_that_spread() {
+        let limits = Limits { opens_burst: 2, opens_per_second: 10, ..Limits::default() };
+        let mut admission = Admission::new(&limits, at(0));
+        let mut slots = Vec::new();
+        for number in 0..12 {
+            if let Err(slot) =
+                admission.admit_open(&controller(&format!("c{number}")), Purpose::RESUME, at(0))
+            {
+                slots.push(slot.as_millis());
+            }
+        }
+        assert_eq!(slots, [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]);
+    }
+
+    #[test]
+    fn connections_are_counted_by_24_and_by_56() {
+        let limits = Limits { connections_burst: 3, connections_per_second: 1, ..Limits::default() };
+        let mut admission = Admission::new(&limits, at(0));
+        let mut admitted = |text: &str| admission.admit_connection(text.parse().unwrap(), at(0));
+        assert_eq!([1, 2, 3, 4].map(|last| admitted(&format!("192.0.2.{last}"))), [true, true, true, false]);
+        assert!(admitted("192.0.3.1"));
+        assert!(!admitted("::ffff:192.0.2.9"));
+        assert_eq!(
+            [1, 2, 3, 4].map(|last| admitted(&format!("2001:db8:0:1{last:02x}::1"))),
+            [true, true, true, false]
+        );
+        assert!(admitted("2001:db8:0:200::1"));
+        assert!((0..10).all(|_| admitted("127.0.0.1")));
+    }
+
+    #[test]
+    fn strangers_cannot_grow_the_table_beyond_its_bound() {
+        let limits = Limits { connections_burst: 1, connections_per_second: 1, ..Limits::default() };
+        let mut admission = Admission::new(&limits, at(0));
+        for number in 0..u32::try_from(BUCKETS_MAX).unwrap() + 100 {
+            let address = Ipv4Addr::from_bits(0x0b00_0000 + (number << 8));
+            admission.admit_connection(IpAddr::V4(address), at(0));
+        }
+        assert_eq!(admission.connections.buckets.len(), BUCKETS_MAX);
+        admission.sweep(at(10_000));
+        assert_eq!(admission.connections.buckets.len(), 0);
+    }
+}

@@ -1,0 +1,459 @@
+//! Which Targets are here, which opens wait for one, and which invited legs are still to come.
+//!
+//! Everything about one Target sits behind one shard lock, and each method is one operation under it: a
+//! registration and an open that arrive at the same instant always see each other. Methods return owned values; no
+//! guard leaves this file. Called by the control links, the paths and the mesh.
+//!
+//! `L` is how a control link is reached, `P` wakes a parked open, `J` hands a joined leg over.
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use rc_proto::wire::codes::RegistrationRole;
+use rc_proto::wire::{BrokerId, EndpointId, Generation, Incarnation, InstanceId, JoinSecret, PathId, limits};
+
+use super::standing::{Claim, Verdict, judge};
+
+/// Remote registrations remembered of one Target; more are not needed to find it.
+const REMOTE_PER_TARGET_MAX: usize = 8;
+
+/// Numbers the control links of this broker run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct LinkId(pub u64);
+
+/// Numbers a parked open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParkId(u64);
+
+/// A Target's presence here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration<L> {
+    /// What the Target claimed, with the role that it holds now.
+    pub claim: Claim,
+    /// The control link that it came by.
+    pub link_id: LinkId,
+    /// How the link is reached.
+    pub link: L,
+    /// Round trip to the Target in µs, 0 when it is not known.
+    pub cost_us: u32,
+}
+
+/// A registration that another broker announced: a hint, never the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// The broker that announced it.
+    pub broker: BrokerId,
+    /// That broker's incarnation.
+    pub incarnation: Incarnation,
+    /// What it announced.
+    pub claim: Claim,
+}
+
+/// How a Register ended.
+#[derive(Debug)]
+pub enum Registering<L, P> {
+    /// It stands.
+    Stands {
+        /// With the role that it got.
+        claim: Claim,
+        /// Opens that waited for it; each is to be woken.
+        woken: Vec<P>,
+        /// Older instances here that it superseded; each is to be told.
+        superseded: Vec<Registration<L>>,
+        /// A registration of the same instance that it replaced, on an earlier link.
+        replaced: Option<Registration<L>>,
+    },
+    /// A later started instance holds the identity.
+    Superseded {
+        /// That instance.
+        by: InstanceId,
+    },
+    /// A registration of the same instance with a higher generation stands.
+    Stale {
+        /// The claim that stands.
+        standing: Claim,
+    },
+    /// The identity holds as many registrations here as it may.
+    Full,
+}
+
+/// How a look-up ended.
+#[derive(Debug)]
+pub enum Found<L> {
+    /// The Target is here.
+    Here(Registration<L>),
+    /// It is not; the watch is installed.
+    Parked {
+        /// For [`Registry::unpark`].
+        park: ParkId,
+        /// Where others said that it is, best first.
+        hints: Vec<Hint>,
+    },
+    /// As many opens wait for this Target as may.
+    Full,
+}
+
+/// What a lost control link leaves.
+#[derive(Debug)]
+pub struct Departed<L, J> {
+    /// Registrations that ended.
+    pub registrations: Vec<Registration<L>>,
+    /// Invites that went out over the link and can no longer be answered.
+    pub joins: Vec<J>,
+}
+
+struct Parked<P> {
+    park: ParkId,
+    instance: Option<InstanceId>,
+    wake: P,
+}
+
+struct PendingJoin<J> {
+    path: PathId,
+    secret: JoinSecret,
+    link_id: LinkId,
+    handover: J,
+}
+
+struct Presence<L, P, J> {
+    registrations: Vec<Registration<L>>,
+    hints: Vec<Hint>,
+    parked: Vec<Parked<P>>,
+    joins: Vec<PendingJoin<J>>,
+    next_park: u64,
+}
+
+impl<L, P, J> Default for Presence<L, P, J> {
+    fn default() -> Self {
+        Self {
+            registrations: Vec::new(),
+            hints: Vec::new(),
+            parked: Vec::new(),
+            joins: Vec::new(),
+            next_park: 0,
+        }
+    }
+}
+
+/// The registry of one broker.
+pub struct Registry<L, P, J> {
+    targets: DashMap<EndpointId, Presence<L, P, J>>,
+}
+
+impl<L: Clone, P, J> Default for Registry<L, P, J> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<L: Clone, P, J> Registry<L, P, J> {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self { targets: DashMap::new() }
+    }
+
+    /// Takes a Target's claim that came over a control link. `now_ms` is the wall clock, which bounds the start
+    /// that an instance claims.
+    pub fn register(
+        &self,
+        target: &EndpointId,
+        claim: Claim,
+        link_id: LinkId,
+        link: L,
+        cost_us: u32,
+        now_ms: u64,
+    ) -> Registering<L, P> {
+        let mut presence = self.targets.entry(target.clone()).or_default();
+        let outcome = presence.register(Registration { claim, link_id, link, cost_us }, now_ms);
+        let empty = presence.is_empty();
+        drop(presence);
+        if empty {
+            self.sweep(target);
+        }
+        outcome
+    }
+
+    /// Ends the registration that `instance` made over `link_id`, unless a later generation stands.
+    pub fn unregister(
+        &self,
+        target: &EndpointId,
+        link_id: LinkId,
+        instance: InstanceId,
+        generation: Generation,
+    ) -> Option<Registration<L>> {
+        let Entry::Occupied(mut entry) = self.targets.entry(target.clone()) else { return None };
+        let presence = entry.get_mut();
+        let index = presence.registrations.iter().position(|found| {
+            found.link_id == link_id
+                && found.claim.instance == instance
+                && found.claim.generation <= generation
+        })?;
+        let removed = presence.registrations.remove(index);
+        if presence.is_empty() {
+            drop(entry.remove());
+        }
+        Some(removed)
+    }
+
+    /// Ends everything that came or went over a control link. A registration that has moved to a later link
+    /// stays.
+    pub fn link_lost(&self, target: &EndpointId, link_id: LinkId) -> Departed<L, J> {
+        let Entry::Occupied(mut entry) = self.targets.entry(target.clone()) else {
+            return Departed { registrations: Vec::new(), joins: Vec::new() };
+        };
+        let presence = entry.get_mut();
+        let registrations = presence.registrations.extract_if(.., |found| found.link_id == link_id).collect();
+        let joins =
+            presence.joins.extract_if(.., |join| join.link_id == link_id).map(|join| join.handover).collect();
+        if presence.is_empty() {
+            drop(entry.remove());
+        }
+        Departed { registrations, joins }
+    }
+
+    /// Looks a Target up without waiting for it.
+    pub fn find(&self, target: &EndpointId, instance: Option<InstanceId>) -> Option<Registration<L>> {
+        self.targets.get(target).and_then(|presence| presence.find(instance))
+    }
+
+    /// Looks a Target up and, when it is not here, installs a watch in the same operation. `wake` is dropped
+    /// unless it was installed.
+    pub fn find_or_park(&self, target: &EndpointId, instance: Option<InstanceId>, wake: P) -> Found<L> {
+        let mut presence = self.targets.entry(target.clone()).or_default();
+        if let Some(found) = presence.find(instance) {
+            return Found::Here(found);
+        }
+        if presence.parked.len() >= limits::PARKED_PER_TARGET_MAX {
+            return Found::Full;
+        }
+        let park = ParkId(presence.next_park);
+        presence.next_park += 1;
+        presence.parked.push(Parked { park, instance, wake });
+        Found::Parked { park, hints: presence.hints_for(instance) }
+    }
+
+    /// Takes a watch back. `None` when a registration has woken it already.
+    pub fn unpark(&self, target: &EndpointId, park: ParkId) -> Option<P> {
+        let Entry::Occupied(mut entry) = self.targets.entry(target.clone()) else { return None };
+        let presence = entry.get_mut();
+        let index = presence.parked.iter().position(|parked| parked.park == park)?;
+        let parked = presence.parked.remove(index);
+        if presence.is_empty() {
+            drop(entry.remove());
+        }
+        Some(parked.wake)
+    }
+
+    /// Takes what a peer announced: returns the opens to wake and the local instances that it supersedes.
+    pub fn hint_came(&self, target: &EndpointId, hint: Hint, now_ms: u64) -> (Vec<P>, Vec<Registration<L>>) {
+        let mut presence = self.targets.entry(target.clone()).or_default();
+        presence.take_hint(hint, now_ms)
+    }
+
+    /// Removes what a peer announced, when incarnation, instance and generation are those that left.
+    pub fn hint_left(&self, target: &EndpointId, left: &Hint) {
+        if let Entry::Occupied(mut entry) = self.targets.entry(target.clone()) {
+            let presence = entry.get_mut();
+            presence.hints.retain(|hint| {
+                !(hint.broker == left.broker
+                    && hint.incarnation == left.incarnation
+                    && hint.claim.instance == left.claim.instance
+                    && hint.claim.generation <= left.claim.generation)
+            });
+            if presence.is_empty() {
+                drop(entry.remove());
+            }
+        }
+    }
+
+    /// Forgets everything that a peer announced.
+    pub fn peer_lost(&self, broker: &BrokerId) {
+        self.targets.retain(|_, presence| {
+            presence.hints.retain(|hint| hint.broker != *broker);
+            !presence.is_empty()
+        });
+    }
+
+    /// Notes that an invited leg is to come. `false` when the Target has as many pending as it may, or this path
+    /// is already expected; `handover` is dropped then.
+    pub fn expect_join(
+        &self,
+        target: &EndpointId,
+        link_id: LinkId,
+        path: PathId,
+        secret: JoinSecret,
+        handover: J,
+    ) -> bool {
+        let mut presence = self.targets.entry(target.clone()).or_default();
+        let is_registered = presence.registrations.iter().any(|found| found.link_id == link_id);
+        let is_expected = presence.joins.iter().any(|join| join.path == path);
+        let fits = presence.joins.len() < limits::PENDING_JOINS_PER_TARGET_MAX;
+        if is_registered && !is_expected && fits {
+            presence.joins.push(PendingJoin { path, secret, link_id, handover });
+            return true;
+        }
+        let empty = presence.is_empty();
+        drop(presence);
+        if empty {
+            self.sweep(target);
+        }
+        false
+    }
+
+    /// Claims a pending join: only for the identity that was invited, once, and with the secret.
+    pub fn take_join(&self, target: &EndpointId, path: PathId, secret: &JoinSecret) -> Option<J> {
+        let Entry::Occupied(mut entry) = self.targets.entry(target.clone()) else { return None };
+        let presence = entry.get_mut();
+        let index = presence.joins.iter().position(|join| join.path == path)?;
+        let holds = presence.joins.get(index).is_some_and(|join| is_same_secret(&join.secret, secret));
+        if !holds {
+            return None;
+        }
+        let join = presence.joins.remove(index);
+        if presence.is_empty() {
+            drop(entry.remove());
+        }
+        Some(join.handover)
+    }
+
+    /// Takes a pending join back, when its open has given up.
+    pub fn forget_join(&self, target: &EndpointId, path: PathId) {
+        if let Entry::Occupied(mut entry) = self.targets.entry(target.clone()) {
+            let presence = entry.get_mut();
+            presence.joins.retain(|join| join.path != path);
+            if presence.is_empty() {
+                drop(entry.remove());
+            }
+        }
+    }
+
+    /// How many registrations stand here.
+    pub fn registration_count(&self) -> usize {
+        self.targets.iter().map(|presence| presence.registrations.len()).sum()
+    }
+
+    /// A copy of every registration, in the order of the Targets' names.
+    pub fn registrations(&self) -> Vec<(EndpointId, Registration<L>)> {
+        let mut all: Vec<_> = self
+            .targets
+            .iter()
+            .flat_map(|entry| {
+                let target = entry.key().clone();
+                let found: Vec<_> = entry.registrations.to_vec();
+                found.into_iter().map(move |registration| (target.clone(), registration))
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.claim.instance.cmp(&b.1.claim.instance)));
+        all
+    }
+
+    /// How many Targets have any state here: registrations, hints, parked opens or pending joins.
+    pub fn tracked_count(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn sweep(&self, target: &EndpointId) {
+        let _removed = self.targets.remove_if(target, |_, presence| presence.is_empty());
+    }
+}
+
+/// Compares without an early exit, so that timing tells nothing of the secret.
+fn is_same_secret(a: &JoinSecret, b: &JoinSecret) -> bool {
+    let difference = a.0.iter().zip(b.0.iter()).fold(0_u8, |seen, (x, y)| seen | (x ^ y));
+    std::hint::black_box(difference) == 0
+}
+
+impl<L: Clone, P, J> Presence<L, P, J> {
+    fn is_empty(&self) -> bool {
+        self.registrations.is_empty()
+            && self.hints.is_empty()
+            && self.parked.is_empty()
+            && self.joins.is_empty()
+    }
+
+    fn find(&self, instance: Option<InstanceId>) -> Option<Registration<L>> {
+        self.registrations
+            .iter()
+            .filter(|found| found.claim.answers(instance))
+            .min_by_key(|found| (found.claim.role.0, std::cmp::Reverse(found.claim.generation)))
+            .cloned()
+    }
+
+    fn hints_for(&self, instance: Option<InstanceId>) -> Vec<Hint> {
+        let mut hints: Vec<_> =
+            self.hints.iter().filter(|hint| hint.claim.answers(instance)).cloned().collect();
+        hints.sort_by(|a, b| a.claim.role.0.cmp(&b.claim.role.0).then(a.broker.cmp(&b.broker)));
+        hints
+    }
+
+    fn register(&mut self, mut new: Registration<L>, now_ms: u64) -> Registering<L, P> {
+        new.claim.clamp_start(now_ms);
+        for hint in &self.hints {
+            if let Verdict::OlderInstance = judge(&hint.claim, &new.claim) {
+                return Registering::Superseded { by: hint.claim.instance };
+            }
+        }
+        for found in &self.registrations {
+            match judge(&found.claim, &new.claim) {
+                Verdict::OlderInstance => return Registering::Superseded { by: found.claim.instance },
+                Verdict::OlderGeneration if found.link_id != new.link_id => {
+                    return Registering::Stale { standing: found.claim.clone() };
+                }
+                Verdict::OlderGeneration | Verdict::Replaces | Verdict::Supersedes | Verdict::Beside => {}
+            }
+        }
+        let same_instance =
+            self.registrations.iter().position(|found| found.claim.instance == new.claim.instance);
+        if same_instance.is_none() && self.registrations.len() >= limits::REGISTRATIONS_PER_IDENTITY_MAX {
+            return Registering::Full;
+        }
+        let replaced = same_instance.map(|index| self.registrations.remove(index));
+        let superseded = self.demote_older(&new.claim);
+        self.hints.retain(|hint| judge(&hint.claim, &new.claim) != Verdict::Replaces);
+        let claim = new.claim.clone();
+        self.registrations.push(new);
+        let replaced =
+            replaced.filter(|old| self.registrations.last().is_some_and(|new| new.link_id != old.link_id));
+        Registering::Stands { woken: self.wake(&claim), claim, superseded, replaced }
+    }
+
+    /// Gives every older instance here the role resume, and returns those that had another one.
+    fn demote_older(&mut self, newer: &Claim) -> Vec<Registration<L>> {
+        let mut told = Vec::new();
+        for found in &mut self.registrations {
+            if judge(&found.claim, newer) == Verdict::Supersedes
+                && found.claim.role != RegistrationRole::RESUME
+            {
+                found.claim.role = RegistrationRole::RESUME;
+                told.push(found.clone());
+            }
+        }
+        told
+    }
+
+    fn take_hint(&mut self, mut hint: Hint, now_ms: u64) -> (Vec<P>, Vec<Registration<L>>) {
+        hint.claim.clamp_start(now_ms);
+        self.hints.retain(|known| {
+            !(known.broker == hint.broker && known.claim.instance == hint.claim.instance)
+                && judge(&known.claim, &hint.claim) != Verdict::Replaces
+        });
+        if self.hints.len() >= REMOTE_PER_TARGET_MAX {
+            self.hints.remove(0);
+        }
+        let superseded = self.demote_older(&hint.claim);
+        self.registrations.retain(|found| judge(&found.claim, &hint.claim) != Verdict::Replaces);
+        let woken = self.wake(&hint.claim);
+        self.hints.push(hint);
+        (woken, superseded)
+    }
+
+    fn wake(&mut self, claim: &Claim) -> Vec<P> {
+        self.parked
+            .extract_if(.., |parked| claim.answers(parked.instance))
+            .map(|parked| parked.wake)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;
