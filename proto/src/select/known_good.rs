@@ -93,6 +93,11 @@ impl KnownGood {
         worked.into_iter().map(|(_, address)| address).collect()
     }
 
+    /// Whether anything is known of this network.
+    pub fn has(&self, network: &NetworkKey, now_unix_ms: u64) -> bool {
+        self.young(network, now_unix_ms).next().is_some()
+    }
+
     /// What to dial when no lookup answers: this network's addresses, else those of all networks.
     pub fn sources(&self, network: &NetworkKey, now_unix_ms: u64) -> Vec<Source> {
         let mut by_expectation: BTreeMap<&Expectation, Vec<SocketAddr>> = BTreeMap::new();

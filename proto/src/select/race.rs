@@ -142,6 +142,16 @@ impl Race {
         race
     }
 
+    /// Adds candidates that became known after the start, up to [`CANDIDATES_MAX`] in all. Those known are skipped.
+    pub fn extend(&mut self, candidates: Vec<Candidate>) {
+        for candidate in candidates {
+            if self.candidates.len() < CANDIDATES_MAX && !self.candidates.contains(&candidate) {
+                self.candidates.push(candidate);
+                self.attempts.push(Attempt::Waiting);
+            }
+        }
+    }
+
     /// The candidate of an attempt; `None` for an id of another race.
     pub fn candidate(&self, attempt: AttemptId) -> Option<&Candidate> {
         self.candidates.get(attempt.0)

@@ -1,8 +1,8 @@
 //! When to look up which name, and when to start with what is there.
 //!
 //! A and AAAA are separate lookups at once for every service name. The race may start once one family is in and
-//! 50 ms have passed; after 1.5 s without any address it starts with the last-known-good list while the lookups go
-//! on. A failed, empty or hostile answer takes nothing away that an earlier one gave. Answers are kept for their
+//! 50 ms have passed; without any address it starts with the last-known-good list while the lookups go on: after
+//! 150 ms when this network has such a list, else after 1.5 s. A failed, empty or hostile answer takes nothing away that an earlier one gave. Answers are kept for their
 //! TTL: [`Resolution::begin`] asks again only for what has run out.
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //!
 //! Driver:
 //! ```text
-//! resolution.begin(now);
+//! resolution.begin(known_good.has(&network, unix_ms), now);
 //! while let Some(lookup) = resolution.poll_lookup() { spawn the lookup of (lookup.name, lookup.family) }
 //! answer → handle_answer(…) / handle_failure(…);  timer → handle_timeout(now)
 //! while let Some(event) = resolution.poll_event() { Start → race over merge(resolution.sources(), …) … }
@@ -31,7 +31,9 @@ use crate::Moment;
 pub const NAMES_MAX: usize = 8;
 /// How long the first family waits for the other.
 pub const OTHER_FAMILY_WAIT: Duration = Duration::from_millis(50);
-/// After this the last-known-good list is used.
+/// How long a slow answer may delay the start where a last-known-good list exists.
+pub const KNOWN_GOOD_WAIT: Duration = Duration::from_millis(150);
+/// How long a slow answer may delay the start where none does.
 pub const LOOKUP_MAX: Duration = Duration::from_millis(1500);
 /// Shortest and longest time that an answer is kept, whatever its TTL.
 pub const TTL_RANGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
@@ -90,7 +92,8 @@ pub enum ResolutionEvent {
     Start,
     /// No address yet: start with the last-known-good list.
     UseKnownGood,
-    /// An answer came after the start and brought addresses that were not known: use them at the next race.
+    /// An answer came after the start and brought addresses that were not known: add them to a race that runs
+    /// ([`super::Race::extend`]), else use them in the next one.
     More,
 }
 
@@ -112,7 +115,7 @@ struct Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
-    Gathering { began: Moment, first_answer: Option<Moment> },
+    Gathering { gives_up: Moment, first_answer: Option<Moment> },
 }
 
 /// The lookups of all service names; see the module.
@@ -141,8 +144,9 @@ impl Resolution {
         Self { services, allow_loopback, asked, phase: Phase::Idle, events: VecDeque::new() }
     }
 
-    /// Addresses are wanted: asks for everything whose TTL has run out.
-    pub fn begin(&mut self, now: Moment) {
+    /// Addresses are wanted: asks for everything whose TTL has run out. `known_good` says whether a last-known-good
+    /// list exists for this network.
+    pub fn begin(&mut self, known_good: bool, now: Moment) {
         let mut cached = false;
         for asked in &mut self.asked {
             if let Progress::Settled { expires, .. } = asked.progress {
@@ -153,7 +157,8 @@ impl Resolution {
                 }
             }
         }
-        self.phase = Phase::Gathering { began: now, first_answer: cached.then_some(now) };
+        let gives_up = now + if known_good { KNOWN_GOOD_WAIT } else { LOOKUP_MAX };
+        self.phase = Phase::Gathering { gives_up, first_answer: cached.then_some(now) };
         self.advance(now);
     }
 
@@ -218,9 +223,8 @@ impl Resolution {
     pub fn poll_timeout(&self) -> Option<Moment> {
         match self.phase {
             Phase::Idle => None,
-            Phase::Gathering { began, first_answer } => {
-                let ready = first_answer.map(|first| first + OTHER_FAMILY_WAIT);
-                Some(ready.unwrap_or(began + LOOKUP_MAX).min(began + LOOKUP_MAX))
+            Phase::Gathering { gives_up, first_answer } => {
+                Some(first_answer.map_or(gives_up, |first| gives_up.min(first + OTHER_FAMILY_WAIT)))
             }
         }
     }
@@ -265,11 +269,11 @@ impl Resolution {
     }
 
     fn advance(&mut self, now: Moment) {
-        let Phase::Gathering { began, first_answer } = self.phase else { return };
+        let Phase::Gathering { gives_up, first_answer } = self.phase else { return };
         let has_addresses = self.asked.iter().any(|asked| !asked.addresses.is_empty());
         let settled = self.asked.iter().all(|asked| matches!(asked.progress, Progress::Settled { .. }));
         let waited = first_answer.is_some_and(|first| now >= first + OTHER_FAMILY_WAIT);
-        if settled || waited || now >= began + LOOKUP_MAX {
+        if settled || waited || now >= gives_up {
             self.phase = Phase::Idle;
             let event = if has_addresses { ResolutionEvent::Start } else { ResolutionEvent::UseKnownGood };
             self.events.push_back(event);
