@@ -1,0 +1,1 @@
+//! The admin socket between a server and a client in one process.
