@@ -88,15 +88,13 @@ pub struct Timers {
     /// For a broker's TCP and TLS handshake and its first answer. Default 3 s. Too small loses far brokers, too large
     /// delays the next candidate of a broken one.
     pub dial: Duration,
-    /// For the race to the first usable broker. Default 6 s.
-    pub race: Duration,
+    /// For a broker to be found and pinned, before an operation that needs one gives up. Default 10 s.
+    pub locate: Duration,
     /// For a path to be opened, the Target's part included. Default 15 s: longer than the 10 s that a broker waits
     /// for an absent Target.
     pub open_path: Duration,
     /// For the end-to-end handshake and the first answer of the peer. Default 5 s.
     pub attach: Duration,
-    /// For DNS, before the last-known-good list is used. Default 1.5 s.
-    pub dns: Duration,
     /// Between keep-alive pings on the control link, when the broker does not say. Default 15 s.
     pub keep_alive: Duration,
     /// For the answer to a keep-alive ping. Default 5 s.
@@ -109,10 +107,9 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             dial: Duration::from_secs(3),
-            race: Duration::from_secs(6),
+            locate: Duration::from_secs(10),
             open_path: Duration::from_secs(15),
             attach: Duration::from_secs(5),
-            dns: Duration::from_millis(1500),
             keep_alive: Duration::from_secs(15),
             keep_alive_answer: Duration::from_secs(5),
             pool_idle: Duration::from_secs(60),

@@ -8,11 +8,16 @@
 //! | `config`, `status`, `event`, `error` | the plain values of the interface |
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod config;
 mod endpoint;
 mod error;
 mod event;
 mod failure;
+mod link;
+mod locate;
+mod reach;
 mod session;
 mod status;
 

@@ -1,0 +1,260 @@
+//! One control link: Hello and Welcome, then keep-alives and messages both ways in a task of its own.
+//!
+//! The task never waits for whoever takes its messages: invites go to a bounded queue that drops the newest, all else
+//! to one whose overflow ends the link, since no honest broker fills it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::time::Duration;
+
+use rand::Rng;
+use rc_proto::Moment;
+use rc_proto::wire::message::{Hello, Invite, Message, Ping, Pong, Welcome};
+use rc_proto::wire::{BrokerId, Ext, Incarnation, version};
+use rc_transport::{Leg, MessageStream};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::locate::ProbeLink;
+use crate::reach::Reach;
+
+/// Messages to the broker that wait for the link; a further sender waits.
+const OUTGOING_MAX: usize = 32;
+/// Messages and answers that wait for the keeper; a further one ends the link.
+const INCOMING_MAX: usize = 64;
+/// Shortest keep-alive that a broker may ask for.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
+/// Longest keep-alive that a broker may ask for.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(60);
+/// Time for a clean close.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+
+/// What comes from a control link.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// A message that is neither a Pong's echo of a keep-alive nor an Invite.
+    Message(Message),
+    /// A keep-alive was answered.
+    Pong(Pong),
+    /// The link is gone, and why.
+    Ended(String),
+}
+
+/// What a link tells about itself while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Heart {
+    round_trip_us: AtomicU32,
+    load: AtomicU16,
+}
+
+impl Heart {
+    /// Round trip of the last keep-alive in µs.
+    pub(crate) fn round_trip_us(&self) -> Option<u32> {
+        Some(self.round_trip_us.load(Ordering::Relaxed)).filter(|round_trip| *round_trip > 0)
+    }
+
+    /// Load per mille, from the last answer.
+    pub(crate) fn load(&self) -> u16 {
+        self.load.load(Ordering::Relaxed)
+    }
+}
+
+/// A control link that a broker has welcomed.
+pub(crate) struct ControlLink {
+    pub(crate) broker: BrokerId,
+    pub(crate) address: SocketAddr,
+    pub(crate) welcome: Welcome,
+    pub(crate) heart: Arc<Heart>,
+    pub(crate) outgoing: mpsc::Sender<Message>,
+    events: mpsc::Receiver<LinkEvent>,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl ControlLink {
+    /// Says Hello, and `first` right behind it, and waits for Welcome.
+    ///
+    /// # Errors
+    /// Why the broker does not welcome us, in words.
+    pub(crate) async fn open(
+        reach: &Arc<Reach>,
+        link: ProbeLink,
+        first: Option<Message>,
+        invites: mpsc::Sender<Invite>,
+    ) -> Result<Self, String> {
+        let ProbeLink { mut messages, broker, address, state } = link;
+        let deadline = reach.timers.keep_alive_answer;
+        let greeted = tokio::time::timeout(deadline, greet(&mut messages, &broker, first)).await;
+        let welcome = greeted.map_err(|_| format!("{broker} did not say welcome within {deadline:?}"))??;
+        messages.accepted();
+        let heart = Arc::new(Heart::default());
+        heart.load.store(state.load, Ordering::Relaxed);
+        let (outgoing, queued) = mpsc::channel(OUTGOING_MAX);
+        let (tell, events) = mpsc::channel(INCOMING_MAX);
+        let stop = CancellationToken::new();
+        let asked = Duration::from_millis(welcome.keep_alive_ms.into());
+        let keep_alive = if asked.is_zero() { reach.timers.keep_alive } else { asked };
+        let running = Running {
+            reach: Arc::clone(reach),
+            messages,
+            queued,
+            tell,
+            invites,
+            heart: Arc::clone(&heart),
+            keep_alive: keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX),
+            unanswered: None,
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(running.run(stop.clone())));
+        Ok(Self { broker, address, welcome, heart, outgoing, events, stop, task })
+    }
+
+    /// The broker's incarnation.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.welcome.incarnation
+    }
+
+    /// What comes next. Cancel-safe.
+    pub(crate) async fn next_event(&mut self) -> LinkEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => LinkEvent::Ended("the link has ended".to_owned()),
+        }
+    }
+
+    /// Sends what is queued, closes cleanly, and waits for it a moment.
+    pub(crate) async fn close(self) {
+        let Self { outgoing, events, stop, task, .. } = self;
+        drop((outgoing, events));
+        stop.cancel();
+        drop(tokio::time::timeout(CLOSE_MAX * 2, task).await);
+    }
+}
+
+async fn greet(
+    messages: &mut MessageStream<Leg>,
+    broker: &BrokerId,
+    first: Option<Message>,
+) -> Result<Welcome, String> {
+    let hello = Hello {
+        versions: version::SUPPORTED,
+        features: version::FEATURES,
+        incarnation: Incarnation(0),
+        name: String::new(),
+        addresses: Vec::new(),
+        ext: Ext::none(),
+    };
+    messages.send(&hello.into()).await.map_err(|error| error.to_string())?;
+    if let Some(first) = first {
+        messages.send(&first).await.map_err(|error| error.to_string())?;
+    }
+    loop {
+        match messages.recv().await.map_err(|error| error.to_string())? {
+            Some(Message::Welcome(welcome)) if welcome.broker != *broker => {
+                return Err(format!("{broker} says that it is {}", welcome.broker));
+            }
+            Some(Message::Welcome(welcome)) => {
+                let (lowest, highest) = version::SUPPORTED;
+                return if (lowest..=highest).contains(&welcome.version) {
+                    Ok(welcome)
+                } else {
+                    Err(format!("{broker} speaks version {}: upgrade the older side", welcome.version))
+                };
+            }
+            Some(_) => {}
+            None => return Err(format!("{broker} closed the link before it said welcome")),
+        }
+    }
+}
+
+struct Running {
+    reach: Arc<Reach>,
+    messages: MessageStream<Leg>,
+    queued: mpsc::Receiver<Message>,
+    tell: mpsc::Sender<LinkEvent>,
+    invites: mpsc::Sender<Invite>,
+    heart: Arc<Heart>,
+    keep_alive: Duration,
+    unanswered: Option<(u64, Moment)>,
+}
+
+impl Running {
+    async fn run(mut self, stop: CancellationToken) {
+        if let Err(reason) = self.work(&stop).await {
+            drop(self.tell.try_send(LinkEvent::Ended(reason)));
+        }
+        let (mut leg, _) = self.messages.into_inner();
+        drop(tokio::time::timeout(CLOSE_MAX, leg.shutdown()).await);
+    }
+
+    /// Runs until the link is stopped (`Ok`) or ends by itself (`Err` with the reason).
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), String> {
+        let mut next_ping = self.reach.now();
+        loop {
+            let answer_by = self.unanswered.map(|(_, sent)| sent + self.reach.timers.keep_alive_answer);
+            let deadline = answer_by.unwrap_or(next_ping).min(next_ping);
+            tokio::select! {
+                biased;
+                message = self.messages.recv() => self.handle_message(message.map_err(|e| e.to_string())?)?,
+                Some(message) = self.queued.recv() => self.send(&message).await?,
+                () = stop.cancelled() => return Ok(()),
+                () = self.reach.nap_until(Some(deadline)) => {
+                    let now = self.reach.now();
+                    if answer_by.is_some_and(|by| now >= by) {
+                        return Err(format!("no answer for {:?}", self.reach.timers.keep_alive_answer));
+                    }
+                    if now >= next_ping {
+                        next_ping = now + jittered(self.keep_alive);
+                        self.ping(now).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ping(&mut self, now: Moment) -> Result<(), String> {
+        let nonce = rand::random();
+        self.unanswered = self.unanswered.or(Some((nonce, now)));
+        self.send(&Ping { nonce, ext: Ext::none() }.into()).await
+    }
+
+    async fn send(&mut self, message: &Message) -> Result<(), String> {
+        let sent =
+            tokio::time::timeout(self.reach.timers.keep_alive_answer, self.messages.send(message)).await;
+        sent.map_err(|_| "the broker does not read".to_owned())?.map_err(|error| error.to_string())
+    }
+
+    fn handle_message(&mut self, message: Option<Message>) -> Result<(), String> {
+        let event = match message {
+            None => return Err("the broker closed the link".to_owned()),
+            Some(Message::Invite(invite)) => {
+                if self.invites.try_send(invite).is_err() {
+                    tracing::warn!("an invite is dropped: too many wait");
+                }
+                return Ok(());
+            }
+            Some(Message::Pong(pong)) => {
+                if let Some((nonce, sent)) = self.unanswered
+                    && nonce == pong.nonce
+                {
+                    let round_trip = self.reach.now().since(sent).as_micros();
+                    self.heart
+                        .round_trip_us
+                        .store(u32::try_from(round_trip).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+                    self.unanswered = None;
+                }
+                self.heart.load.store(pong.load, Ordering::Relaxed);
+                LinkEvent::Pong(pong)
+            }
+            Some(message) => LinkEvent::Message(message),
+        };
+        self.tell.try_send(event).map_err(|_| "the broker sends more than is taken".to_owned())
+    }
+}
+
+/// `span` ± 10 %, so that thousands of links do not ping in step.
+fn jittered(span: Duration) -> Duration {
+    span.mul_f64(rand::rng().random_range(0.9..=1.1))
+}

@@ -1,0 +1,11 @@
+//! The control link: kept alive, registered at, lost, and found again.
+
+mod contact;
+mod control;
+mod keeper;
+mod register;
+
+pub(crate) use contact::{BrokerContact, dial_leg};
+pub(crate) use control::{ControlLink, Heart};
+pub(crate) use keeper::{Held, Keeper, PinState};
+pub(crate) use register::Registration;

@@ -1,0 +1,88 @@
+//! How this process reaches anything: dialling, names, time. One value for the whole endpoint.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rc_proto::Moment;
+use rc_proto::identity::SpiffeId;
+use rc_transport::{AddressAnswer, BoxFuture, Clock, Connector, Credentials, Family, LookupError, Resolver};
+
+use crate::config::Timers;
+use crate::event::EventLog;
+
+/// Longest nap of a timer: tokio's clock stops in suspend where ours does not, so a timer looks again at least this
+/// often.
+const NAP_MAX: Duration = Duration::from_secs(5);
+
+/// Where names are looked up.
+pub(crate) trait Names: Send + Sync + 'static {
+    /// Looks one family of a name up.
+    fn lookup<'a>(
+        &'a self,
+        name: &'a str,
+        family: Family,
+    ) -> BoxFuture<'a, Result<AddressAnswer, LookupError>>;
+}
+
+impl Names for Resolver {
+    fn lookup<'a>(
+        &'a self,
+        name: &'a str,
+        family: Family,
+    ) -> BoxFuture<'a, Result<AddressAnswer, LookupError>> {
+        Box::pin(Self::lookup(self, name, family))
+    }
+}
+
+/// The collaborators of every driver here.
+pub(crate) struct Reach {
+    pub(crate) connector: Connector,
+    pub(crate) names: Arc<dyn Names>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) timers: Timers,
+    pub(crate) events: EventLog,
+}
+
+impl Reach {
+    /// The present moment.
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Who this process is.
+    pub(crate) fn own_id(&self) -> SpiffeId {
+        self.credentials().spiffe_id().clone()
+    }
+
+    /// Its credentials, as they are now.
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.connector.credentials()
+    }
+
+    /// Waits until `moment`, or for good without one. It may return early: look at the time again.
+    pub(crate) async fn nap_until(&self, moment: Option<Moment>) {
+        nap_until(&*self.clock, moment).await;
+    }
+
+    /// Waits for at least `span`.
+    pub(crate) async fn pause(&self, span: Duration) {
+        let end = self.now() + span;
+        while self.now() < end {
+            self.nap_until(Some(end)).await;
+        }
+    }
+}
+
+/// Waits until `moment`, or for good without one. It may return early.
+pub(crate) async fn nap_until(clock: &dyn Clock, moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep(moment.since(clock.now()).min(NAP_MAX)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The wall clock in unix ms.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
