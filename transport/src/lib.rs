@@ -15,19 +15,24 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod certificate;
 mod clock;
 mod connector;
 mod credentials;
+mod der;
 mod end_to_end;
 mod framing;
 mod leg;
 mod net;
 mod path_io;
+mod platform;
 mod redial;
 mod resolver;
+mod revocation;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod ticket_key;
+mod tls;
 mod trust;
 
 pub use acceptor::{AcceptError, AcceptLimits, Accepted, Acceptor, ControlPeer, PathPeer};

@@ -1,10 +1,20 @@
-//! Judges a peer's certificate.
+//! Judges a certificate: chain, life, revocation, key usage, and the one identity in it. Both directions of every
+//! handshake, and our own certificate when it is loaded, are judged here; nothing turns it off.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rc_proto::identity::{SpiffeError, SpiffeId};
 use rc_proto::wire::message::CertificateRef;
 use rc_proto::wire::{Role, TrustDomain};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+use crate::certificate::{CLIENT_AUTH, CertificateFacts, SERVER_AUTH, der_serial, hex};
+use crate::revocation::RevocationList;
 
 /// Who is at the other end, proven by the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +35,7 @@ pub enum PeerFault {
         reason: String,
     },
     /// It does not chain to one of our CAs.
-    #[error("another CA issued ({issuer}): check `ca` on both sides")]
+    #[error("another CA issued ({issuer:?}): check `ca` on both sides")]
     OtherAuthority {
         /// The issuer that it names.
         issuer: String,
@@ -48,11 +58,9 @@ pub enum PeerFault {
         /// Its serial number in hexadecimal.
         serial: String,
     },
-    /// Its extended key usage does not allow what its role does.
-    #[error("does not allow {missing}, which role {role} needs: issue it again for that role")]
+    /// Its extended key usage does not allow what its role, or this side of a handshake, does.
+    #[error("does not allow {missing}: issue it again for its role")]
     Purpose {
-        /// Role in its SPIFFE id.
-        role: Role,
         /// The usage that is not there.
         missing: &'static str,
     },
@@ -103,8 +111,161 @@ pub enum PeerFault {
     },
 }
 
+/// Which side of a handshake a certificate is shown on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usage {
+    /// TLS client.
+    Client,
+    /// TLS server.
+    Server,
+}
+
+impl Usage {
+    fn object_id(self) -> &'static [u8] {
+        match self {
+            Self::Client => CLIENT_AUTH,
+            Self::Server => SERVER_AUTH,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Client => "TLS client authentication",
+            Self::Server => "TLS server authentication",
+        }
+    }
+}
+
+/// The CAs, their revocation lists and the trust domain that certificates are judged by.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    /// The CAs.
+    pub(crate) anchors: Vec<TrustAnchor<'static>>,
+    /// Their lists, verified.
+    pub(crate) lists: Vec<RevocationList>,
+    /// Our own trust domain.
+    pub(crate) trust_domain: TrustDomain,
+    /// Signature algorithms.
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Trust {
+    /// Judges everything about a certificate but whether it is the one that is wanted.
+    pub(crate) fn judge(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
+    ) -> Result<(Peer, CertificateFacts), PeerFault> {
+        let facts = CertificateFacts::parse(certificate)
+            .map_err(|error| PeerFault::Unreadable { reason: error.to_string() })?;
+        self.judge_chain(certificate, intermediates, now, usage, &facts)?;
+        let id = self.judge_identity(&facts)?;
+        if facts.key_thumbprint.is_none() {
+            return Err(PeerFault::KeyKind);
+        }
+        Ok((Peer { id, certificate: facts.certificate_ref() }, facts))
+    }
+
+    fn judge_chain(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
+        facts: &CertificateFacts,
+    ) -> Result<(), PeerFault> {
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &list.parsed).collect();
+        // An unknown status passes and the age of a list is judged elsewhere: one list must not shut out the
+        // certificates of an issuer whose list has not come yet.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Ignore)
+                .build()
+        });
+        let leaf = EndEntityCert::try_from(certificate)
+            .map_err(|error| PeerFault::Unreadable { reason: error.to_string() })?;
+        leaf.verify_for_usage(
+            self.algorithms.all,
+            &self.anchors,
+            intermediates,
+            now,
+            KeyUsage::required(usage.object_id()),
+            revocation,
+            None,
+        )
+        .map(|_| ())
+        .map_err(|error| chain_fault(&error, usage, facts))
+    }
+
+    fn judge_identity(&self, facts: &CertificateFacts) -> Result<SpiffeId, PeerFault> {
+        let [uri] = facts.uri_names.as_slice() else {
+            return Err(PeerFault::UriNames { count: facts.uri_names.len() });
+        };
+        let id: SpiffeId = uri.parse().map_err(PeerFault::Identity)?;
+        if *id.trust_domain() != self.trust_domain {
+            return Err(PeerFault::OtherTrustDomain {
+                theirs: id.trust_domain().clone(),
+                ours: self.trust_domain.clone(),
+            });
+        }
+        // A broker dials too, so both usages go with its role and not with the side it is on now.
+        if !facts.client_auth {
+            return Err(PeerFault::Purpose { missing: Usage::Client.words() });
+        }
+        if id.role().is_tls_server() && !facts.server_auth {
+            return Err(PeerFault::Purpose { missing: Usage::Server.words() });
+        }
+        Ok(id)
+    }
+
+    /// Judges a live connection's certificate again.
+    pub(crate) fn recheck(&self, certificate: &CertificateRef, now: SystemTime) -> Result<(), PeerFault> {
+        let serial = der_serial(&certificate.serial);
+        let is_revoked = (self.lists.iter())
+            .filter(|list| list.issuer_sha256 == certificate.issuer_sha256)
+            .any(|list| list.names(&serial));
+        if is_revoked {
+            return Err(PeerFault::Revoked { serial: hex(&certificate.serial) });
+        }
+        match unix_ms(now).checked_sub(certificate.not_after_ms) {
+            Some(over @ 1..) => Err(PeerFault::Expired { ago_seconds: over / 1000 }),
+            Some(0) | None => Ok(()),
+        }
+    }
+}
+
+fn chain_fault(error: &webpki::Error, usage: Usage, facts: &CertificateFacts) -> PeerFault {
+    use webpki::Error as E;
+    // The type is open-ended: what is not named here is some other rule of RFC 5280.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "webpki::Error is non-exhaustive")]
+    match error {
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => {
+            PeerFault::OtherAuthority { issuer: facts.issuer.clone() }
+        }
+        E::CertExpired { time, not_after } => {
+            PeerFault::Expired { ago_seconds: seconds_between(*not_after, *time) }
+        }
+        E::CertNotValidYet { time, not_before } => {
+            PeerFault::NotYetValid { ahead_seconds: seconds_between(*time, *not_before) }
+        }
+        E::CertRevoked => PeerFault::Revoked { serial: hex(&facts.serial) },
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
+            PeerFault::Purpose { missing: usage.words() }
+        }
+        other => PeerFault::Chain { reason: other.to_string() },
+    }
+}
+
+fn seconds_between(from: UnixTime, to: UnixTime) -> u64 {
+    to.as_secs().saturating_sub(from.as_secs())
+}
+
 /// Unix milliseconds of a time; 0 before 1970.
 pub(crate) fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
