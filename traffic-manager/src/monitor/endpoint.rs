@@ -1,0 +1,201 @@
+//! One endpoint's health.
+//!
+//! ```text
+//!            due                       answer, failure or deadline
+//!  Waiting ──────▶ Queued ──start──▶ Probing ──────────────────────▶ Waiting
+//! ```
+
+use std::time::Duration;
+
+use rand::Rng;
+use rc_proto::Moment;
+
+use super::outcome::{ProbeFailure, Report};
+use crate::decide::{EndpointStatus, Health};
+
+/// An interval is shortened by a random part of up to one tenth, so that probes of many endpoints spread out while
+/// the bound on noticing a fault stays.
+const JITTER_DIVISOR: u32 = 10;
+/// A deadline that we notice this much late says more about us than about the broker.
+const OWN_STALL: Duration = Duration::from_millis(500);
+
+/// How one endpoint is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// From the start of one probe to the start of the next, at most.
+    pub interval: Duration,
+    /// How long a probe may take; not more than the interval.
+    pub timeout: Duration,
+    /// Failures in a row that change nothing.
+    pub tolerated_failures: u8,
+}
+
+/// What the monitor is to do with one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Probe it.
+    Probed(ProbePlan),
+    /// Do not probe it; its state is fixed.
+    Fixed(EndpointStatus),
+}
+
+/// What is known of one endpoint, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointView {
+    /// What decides about answers.
+    pub health: Health,
+    /// When its state last changed.
+    pub since: Moment,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last answer; `None` when there was none, or when it is Degraded.
+    pub report: Option<Report>,
+    /// The last failure since the last answer.
+    pub last_failure: Option<ProbeFailure>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Never probed.
+    Unprobed,
+    /// The next probe is due at this moment.
+    Waiting { due: Moment },
+    /// Due, but as many probes as allowed are in flight.
+    Queued,
+    /// One probe is in flight.
+    Probing { number: u64, started: Moment, deadline: Moment },
+}
+
+/// How a probe in flight stands at a moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// It still has time.
+    No,
+    /// Its time is over.
+    Yes,
+    /// Its time was over long ago: we were not running.
+    WeStalled,
+}
+
+/// The machine of one endpoint.
+#[derive(Debug)]
+pub(super) struct EndpointMonitor {
+    watch: Watch,
+    phase: Phase,
+    view: EndpointView,
+}
+
+impl EndpointMonitor {
+    pub(super) fn new(watch: Watch, first_probe: Moment, now: Moment) -> Self {
+        let (status, phase) = match watch {
+            Watch::Probed(_) => (EndpointStatus::CheckingEndpoint, Phase::Waiting { due: first_probe }),
+            Watch::Fixed(status) => (status, Phase::Unprobed),
+        };
+        let health = Health::with_status(status);
+        let view = EndpointView { health, since: now, failures: 0, report: None, last_failure: None };
+        Self { watch, phase, view }
+    }
+
+    pub(super) const fn view(&self) -> &EndpointView {
+        &self.view
+    }
+
+    /// When it next wants to be looked at.
+    pub(super) const fn timer(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Unprobed | Phase::Queued => None,
+            Phase::Waiting { due } => Some(due),
+            Phase::Probing { deadline, .. } => Some(deadline),
+        }
+    }
+
+    /// Moves to the queue when a probe is due.
+    pub(super) fn queue_if_due(&mut self, now: Moment) -> bool {
+        let is_due = matches!(self.phase, Phase::Waiting { due } if due <= now);
+        if is_due {
+            self.phase = Phase::Queued;
+        }
+        is_due
+    }
+
+    /// Starts a probe; returns how long it may take.
+    pub(super) fn start(&mut self, number: u64, now: Moment) -> Option<Duration> {
+        let (Watch::Probed(plan), Phase::Queued) = (self.watch, &self.phase) else { return None };
+        self.phase = Phase::Probing { number, started: now, deadline: now + plan.timeout };
+        Some(plan.timeout)
+    }
+
+    /// The probe in flight.
+    pub(super) const fn probe_in_flight(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Probing { number, .. } => Some(number),
+            Phase::Unprobed | Phase::Waiting { .. } | Phase::Queued => None,
+        }
+    }
+
+    pub(super) fn overdue(&self, now: Moment) -> Overdue {
+        match self.phase {
+            Phase::Probing { deadline, .. } if deadline + OWN_STALL < now => Overdue::WeStalled,
+            Phase::Probing { deadline, .. } if deadline <= now => Overdue::Yes,
+            Phase::Unprobed | Phase::Waiting { .. } | Phase::Queued | Phase::Probing { .. } => Overdue::No,
+        }
+    }
+
+    /// The probe in flight ended without saying anything.
+    pub(super) fn void(&mut self, now: Moment, rng: &mut impl Rng) {
+        self.wait(now, rng);
+    }
+
+    pub(super) fn timed_out(&mut self, now: Moment, rng: &mut impl Rng) {
+        if let Watch::Probed(plan) = self.watch {
+            self.ended(Err(ProbeFailure::Timeout { after: plan.timeout }), now, rng);
+        }
+    }
+
+    /// The probe in flight ended.
+    pub(super) fn ended(&mut self, outcome: Result<Report, ProbeFailure>, now: Moment, rng: &mut impl Rng) {
+        self.wait(now, rng);
+        let before = self.view.health.status;
+        match outcome {
+            Ok(report) => self.answered(report),
+            Err(failure) => self.failed(failure),
+        }
+        if self.view.health.status != before {
+            self.view.since = now;
+        }
+    }
+
+    fn answered(&mut self, report: Report) {
+        self.view.health = Health {
+            status: EndpointStatus::Online,
+            accepting: report.accepting,
+            mesh_healthy: report.mesh_healthy,
+        };
+        self.view.failures = 0;
+        self.view.report = Some(report);
+        self.view.last_failure = None;
+    }
+
+    fn failed(&mut self, failure: ProbeFailure) {
+        self.view.failures = self.view.failures.saturating_add(1);
+        self.view.last_failure = Some(failure);
+        let Watch::Probed(plan) = self.watch else { return };
+        if self.view.failures > u32::from(plan.tolerated_failures) {
+            self.view.health = Health::with_status(EndpointStatus::Degraded);
+            self.view.report = None;
+        }
+    }
+
+    fn wait(&mut self, now: Moment, rng: &mut impl Rng) {
+        let (Watch::Probed(plan), &Phase::Probing { started, .. }) = (self.watch, &self.phase) else {
+            return;
+        };
+        let shortened = plan.interval.saturating_sub(random_part(plan.interval / JITTER_DIVISOR, rng));
+        self.phase = Phase::Waiting { due: (started + shortened).max(now) };
+    }
+}
+
+/// A random span from zero to `whole`.
+pub(super) fn random_part(whole: Duration, rng: &mut impl Rng) -> Duration {
+    whole.mul_f64(rng.random_range(0.0..=1.0))
+}

@@ -1,0 +1,22 @@
+//! Endpoint health: when to probe, and what the outcomes mean.
+//!
+//! [`Monitor`] is a pure machine: it says which probes to start and to abandon, is told their outcomes, and gives the
+//! [`Snapshot`](crate::decide::Snapshot) that answers are decided by. `driver` runs it with real probes.
+//!
+//! It keeps these:
+//! * an endpoint has at most one probe in flight;
+//! * it turns Degraded at exactly the failure after the tolerated ones, and Online at the first success;
+//! * a fault is noticed at most `interval · (tolerated + 1) + timeout` after it began;
+//! * at most as many probes are in flight as configured; the others wait in the order in which they came due.
+
+mod broker_probe;
+mod driver;
+mod endpoint;
+mod machine;
+mod outcome;
+
+pub use broker_probe::{BrokerProbe, ProbeTarget};
+pub use driver::{Driver, MonitorHandle, Prober};
+pub use endpoint::{EndpointView, ProbePlan, Watch};
+pub use machine::{Monitor, MonitorAction, MonitorEvent, ProbeId};
+pub use outcome::{ProbeFailure, Report};
