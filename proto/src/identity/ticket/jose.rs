@@ -68,7 +68,7 @@ pub enum TicketError {
         /// Shortened message of the parser, without control characters.
         detail: String,
     },
-    /// Another signature algorithm than EdDSA.
+    /// Another signature algorithm than `EdDSA`.
     #[error("its algorithm is {found:?}; only EdDSA is accepted")]
     Algorithm {
         /// The shortened `alg`.
