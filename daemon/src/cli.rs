@@ -28,7 +28,7 @@ pub struct CommonArgs {
     /// Print answers as JSON lines
     #[arg(long, global = true)]
     pub json: bool,
-    /// Log filter such as "info" or "warn,rc_transport=debug"
+    /// Log filter: a level, or target=level pairs separated by commas
     #[arg(long, global = true, value_name = "FILTER", env = "RC_LOG")]
     pub log: Option<String>,
     /// How log lines look
@@ -38,7 +38,7 @@ pub struct CommonArgs {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "RC_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set one configuration value; wins over file and environment
     #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]

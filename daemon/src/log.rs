@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::exit::{ExitStatus, Failure};
-use crate::text::escape_except;
+use crate::text::{escape_controls, escape_json};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -89,13 +89,13 @@ pub fn init(options: &LogOptions) -> Result<(), LogError> {
         LogFormat::Text => tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
-            .with_writer(EscapedLines(io::stderr))
+            .with_writer(EscapedLines { open: io::stderr, format: LogFormat::Text })
             .try_init(),
         LogFormat::Json => tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
             .with_env_filter(filter)
-            .with_writer(EscapedLines(io::stderr))
+            .with_writer(EscapedLines { open: io::stderr, format: LogFormat::Json })
             .try_init(),
     };
     started.map_err(|_| LogError::AlreadyStarted)
@@ -110,17 +110,6 @@ fn filter(options: &LogOptions) -> Result<EnvFilter, LogError> {
 
 /// Third-party crates stay one level quieter than ours, so that `-v` shows our own decisions.
 fn directives(options: &LogOptions) -> String {
-    const OURS: [&str; 9] = [
-        "rc_proto",
-        "rc_transport",
-        "rc_daemon",
-        "rc_client",
-        "rc_controller_client",
-        "rc_target_client",
-        "rc_broker",
-        "rc_traffic_manager",
-        "rc_event",
-    ];
     const LEVELS: [&str; 4] = ["warn", "info", "debug", "trace"];
     if let Some(filter) = &options.filter {
         return filter.clone();
@@ -132,21 +121,27 @@ fn directives(options: &LogOptions) -> String {
     let chosen = (start + usize::from(options.verbosity)).min(LEVELS.len() - 1);
     let level = LEVELS.get(chosen).copied().unwrap_or("trace");
     let others = LEVELS.get(chosen.saturating_sub(1)).copied().unwrap_or("warn");
-    let ours: Vec<String> = OURS.iter().map(|name| format!("{name}={level}")).collect();
-    format!("{others},{}", ours.join(","))
+    // A target matches by its beginning: all our crates, and the events.
+    format!("{others},rc_={level}")
 }
 
 /// Makes writers that escape every control character but the line's own end.
-struct EscapedLines<F>(F);
+struct EscapedLines<F> {
+    open: F,
+    format: LogFormat,
+}
 
 /// One log line on its way out. The formatter hands over each line with a single write.
-struct EscapedLine<W>(W);
+struct EscapedLine<W> {
+    out: W,
+    format: LogFormat,
+}
 
 impl<'a, W: Write + 'a, F: Fn() -> W + 'a> MakeWriter<'a> for EscapedLines<F> {
     type Writer = EscapedLine<W>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        EscapedLine((self.0)())
+        EscapedLine { out: (self.open)(), format: self.format }
     }
 }
 
@@ -157,14 +152,16 @@ impl<W: Write> Write for EscapedLine<W> {
             Some(content) => (content, "\n"),
             None => (text.as_ref(), ""),
         };
-        let mut escaped = escape_except(content, &[]).into_owned();
-        escaped.push_str(end);
-        self.0.write_all(escaped.as_bytes())?;
+        let escaped = match self.format {
+            LogFormat::Text => escape_controls(content),
+            LogFormat::Json => escape_json(content),
+        };
+        self.out.write_all(format!("{escaped}{end}").as_bytes())?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.out.flush()
     }
 }
 
@@ -192,31 +189,68 @@ mod tests {
         LogOptions { filter: None, verbosity, level, format: LogFormat::Text }
     }
 
-    #[test]
-    fn a_peer_cannot_write_control_characters_or_lines_into_the_log() {
+    fn hostile_line(format: LogFormat) -> String {
         let captured = Captured::default();
         let sink = captured.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(EscapedLines(move || sink.clone()))
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!(name = %"x\u{1b}]0;owned\u{7}\nERROR forged", "refused");
-        });
-        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.matches('\n').count(), 1);
-        assert!(text.ends_with('\n'));
-        assert!(!text.trim_end().contains(|c: char| c.is_control()), "{text:?}");
-        assert!(text.contains("refused") && text.contains("forged"), "{text:?}");
+        let writer = EscapedLines { open: move || sink.clone(), format };
+        let warn = || tracing::warn!(name = %"x\u{1b}]0;owned\u{7}\nERROR \u{202e}forged", "refused");
+        match format {
+            LogFormat::Text => {
+                let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+                tracing::subscriber::with_default(subscriber, warn);
+            }
+            LogFormat::Json => {
+                let subscriber =
+                    tracing_subscriber::fmt().json().flatten_event(true).with_writer(writer).finish();
+                tracing::subscriber::with_default(subscriber, warn);
+            }
+        }
+        String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_peer_cannot_write_control_characters_or_lines_into_the_log() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = hostile_line(format);
+            assert_eq!(text.matches('\n').count(), 1);
+            assert!(text.ends_with('\n'));
+            assert!(!text.trim_end().contains(|c: char| c.is_control() || c == '\u{202e}'), "{text:?}");
+            assert!(text.contains("refused") && text.contains("forged"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_json_line_stays_json_whatever_a_peer_sends() {
+        let line: serde_json::Value = serde_json::from_str(&hostile_line(LogFormat::Json)).unwrap();
+        assert_eq!(line["name"], "x\u{1b}]0;owned\u{7}\nERROR \u{202e}forged");
+        assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"refused".into()));
     }
 
     #[test]
     fn each_v_is_one_level_and_others_stay_one_quieter() {
-        assert!(directives(&options(DefaultLevel::Warn, 0)).starts_with("warn,rc_proto=warn,"));
-        assert!(directives(&options(DefaultLevel::Info, 0)).starts_with("warn,rc_proto=info,"));
-        assert!(directives(&options(DefaultLevel::Warn, 2)).starts_with("info,rc_proto=debug,"));
-        assert!(directives(&options(DefaultLevel::Info, 9)).starts_with("debug,rc_proto=trace,"));
-        assert!(filter(&options(DefaultLevel::Info, 1)).is_ok());
+        assert_eq!(directives(&options(DefaultLevel::Warn, 0)), "warn,rc_=warn");
+        assert_eq!(directives(&options(DefaultLevel::Info, 0)), "warn,rc_=info");
+        assert_eq!(directives(&options(DefaultLevel::Warn, 2)), "info,rc_=debug");
+        assert_eq!(directives(&options(DefaultLevel::Info, 9)), "debug,rc_=trace");
+    }
+
+    #[test]
+    fn one_rule_is_for_all_our_crates_and_no_others() {
+        let captured = Captured::default();
+        let sink = captured.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter(&options(DefaultLevel::Info, 1)).unwrap())
+            .with_writer(EscapedLines { open: move || sink.clone(), format: LogFormat::Text })
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "rc_broker::core", "ours");
+            tracing::debug!(target: "rc_event", "event");
+            tracing::info!(target: "quinn", "others");
+            tracing::debug!(target: "quinn", "chatter");
+        });
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours") && text.contains("event") && text.contains("others"), "{text}");
+        assert!(!text.contains("chatter"), "{text}");
     }
 
     #[test]

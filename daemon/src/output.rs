@@ -10,7 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::exit::{ExitStatus, Failure};
-use crate::text::{escape_controls, escape_except};
+use crate::text::{escape_controls, escape_except, escape_json};
 
 /// The longest a table cell may be; more is cut with `…`.
 const CELL_MAX_CHARS: usize = 64;
@@ -134,6 +134,7 @@ fn write_out(bytes: &[u8]) -> Result<(), OutputError> {
 
 fn json_line(value: &impl Serialize) -> Result<String, OutputError> {
     let mut line = serde_json::to_string(value).map_err(|error| OutputError::Json(error.to_string()))?;
+    line = escape_json(&line).into_owned();
     line.push('\n');
     Ok(line)
 }

@@ -27,6 +27,24 @@ pub(crate) fn escape_except<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     Cow::Owned(escaped)
 }
 
+/// Replaces the same characters in the text of a JSON value, where they can only stand inside strings, by JSON's own
+/// escapes.
+pub(crate) fn escape_json(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe(c) {
+            // All of them are below U+10000.
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Control characters of both sets, line and paragraph separators, and the marks that change writing direction.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -46,6 +64,15 @@ mod tests {
     fn ordinary_text_in_any_script_is_untouched() {
         let text = "plain, naïve, हिन्दी, 日本";
         assert!(matches!(escape_controls(text), Cow::Borrowed(same) if same == text));
+    }
+
+    #[test]
+    fn escaped_json_reads_back_to_the_same_text() {
+        let text = "a\u{202e}b\u{9b}c\u{7f}\u{feff}";
+        let json = serde_json::to_string(text).unwrap();
+        let escaped = escape_json(&json);
+        assert!(escaped.is_ascii(), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The daemon's side of one connection: requests in, answers out, over any byte stream.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
@@ -133,28 +132,26 @@ pub(super) enum ReadError {
 }
 
 /// Reads one line of at most `max` bytes, without its end; nothing at the end of the stream.
-pub(super) fn read_line(
+pub(super) async fn read_line(
     reader: &mut (impl AsyncBufRead + Unpin),
     max: usize,
-) -> impl Future<Output = Result<Option<Vec<u8>>, ReadError>> {
-    async move {
-        let mut line = Vec::new();
-        loop {
-            let bytes = reader.fill_buf().await.map_err(ReadError::Io)?;
-            if bytes.is_empty() {
-                let cut = || ReadError::Io(io::ErrorKind::UnexpectedEof.into());
-                return if line.is_empty() { Ok(None) } else { Err(cut()) };
-            }
-            let end = bytes.iter().position(|byte| *byte == b'\n');
-            let taken = end.unwrap_or(bytes.len());
-            if line.len() + taken > max {
-                return Err(ReadError::TooLong);
-            }
-            line.extend(bytes.iter().take(taken));
-            reader.consume(taken + usize::from(end.is_some()));
-            if end.is_some() {
-                return Ok(Some(line));
-            }
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut line = Vec::new();
+    loop {
+        let bytes = reader.fill_buf().await.map_err(ReadError::Io)?;
+        if bytes.is_empty() {
+            let cut = || ReadError::Io(io::ErrorKind::UnexpectedEof.into());
+            return if line.is_empty() { Ok(None) } else { Err(cut()) };
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let taken = end.unwrap_or(bytes.len());
+        if line.len() + taken > max {
+            return Err(ReadError::TooLong);
+        }
+        line.extend(bytes.iter().take(taken));
+        reader.consume(taken + usize::from(end.is_some()));
+        if end.is_some() {
+            return Ok(Some(line));
         }
     }
 }

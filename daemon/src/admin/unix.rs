@@ -84,18 +84,23 @@ impl AdminServer {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "an admin connection failed");
+                    }
+                    continue;
+                }
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) if !is_permitted(&stream) => {
+                Ok((stream, _)) if !may_ask(&stream) => {
                     tracing::warn!(path = %self.path().display(), "admin connection of another user refused");
                 }
                 Ok((stream, _)) => {
                     let (handler, stop) = (Arc::clone(&handler), stop.clone());
                     let full = connections.len() >= CONNECTIONS_MAX;
                     if full {
-                        refuse(stream);
+                        refuse(&stream);
                     } else {
                         connections.spawn(attend(stream, handler, stop));
                     }
@@ -116,7 +121,7 @@ async fn attend(stream: UnixStream, handler: Arc<dyn AdminHandler>, stop: Cancel
 }
 
 /// One line that fits into the socket's buffer, without waiting for the asker.
-fn refuse(stream: UnixStream) {
+fn refuse(stream: &UnixStream) {
     let busy = AdminError::new(AdminError::BUSY, "too many admin connections: close one and try again");
     let mut line = serde_json::to_vec(&super::Line::Error(busy)).unwrap_or_default();
     line.push(b'\n');
@@ -125,8 +130,14 @@ fn refuse(stream: UnixStream) {
     }
 }
 
-fn is_permitted(stream: &UnixStream) -> bool {
+/// The daemon answers its own user and root.
+fn may_ask(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+}
+
+/// The command line believes its own user and root, and root believes everybody.
+fn may_answer(stream: &UnixStream) -> bool {
+    may_ask(stream) || geteuid().is_root()
 }
 
 /// The directory has to be ours (or root's) and closed to writing by others.
@@ -225,13 +236,18 @@ type Halves = (Box<dyn AsyncRead + Send + Sync + Unpin>, Box<dyn AsyncWrite + Se
 
 pub(super) async fn connect(path: &Path) -> Result<Halves, AdminClientError> {
     let path = || path.to_owned();
-    let stream = UnixStream::connect(path()).await.map_err(|source: io::Error| match source.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => AdminClientError::NotRunning { path: path() },
-        ErrorKind::PermissionDenied => AdminClientError::NotPermitted { path: path() },
-        _ => AdminClientError::Broken { path: path(), source },
+    let stream = UnixStream::connect(path()).await.map_err(|source: io::Error| {
+        let kind = source.kind();
+        if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            AdminClientError::NotRunning { path: path() }
+        } else if kind == ErrorKind::PermissionDenied {
+            AdminClientError::NotPermitted { path: path() }
+        } else {
+            AdminClientError::Broken { path: path(), source }
+        }
     })?;
     // A socket that somebody else put there would learn our requests and make up the answers.
-    if !is_permitted(&stream) {
+    if !may_answer(&stream) {
         return Err(AdminClientError::NotPermitted { path: path() });
     }
     let (reader, writer) = stream.into_split();

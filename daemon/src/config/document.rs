@@ -190,9 +190,12 @@ impl Walk<'_> {
 /// The problem for a key that no knob has, with the suggestion in the form of its source.
 pub(super) fn unknown_key(knobs: &[Knob], source: Source, key: String, pattern: &str) -> Problem {
     let near = nearest(knobs, pattern);
+    // Outside the file a table array is set as a whole.
+    let settable = |path: &'static str| path.split("[]").next().unwrap_or(path);
     let suggestion = near.map(|path| match &source {
-        Source::Env(_) => super::knob::env_name(path.split("[]").next().unwrap_or(path)),
-        Source::Default | Source::File { .. } | Source::Flag(_) => path.to_owned(),
+        Source::Env(_) => super::knob::env_name(settable(path)),
+        Source::Flag(_) => settable(path).to_owned(),
+        Source::Default | Source::File { .. } => path.to_owned(),
     });
     let shown = if let Source::Env(name) = &source { name.clone() } else { key.clone() };
     Problem { source, key, kind: ProblemKind::UnknownKey { key: shown, suggestion } }

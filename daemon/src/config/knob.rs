@@ -69,6 +69,11 @@ impl Kind {
         }
     }
 
+    /// The kind of each entry of a list; any other kind itself.
+    pub(super) const fn of_each(self) -> Self {
+        if let Self::List(of) = self { *of } else { self }
+    }
+
     pub(super) const fn is_secret(self) -> bool {
         match self {
             Self::Secret => true,
@@ -182,10 +187,8 @@ impl Knob {
     /// Refuses a value outside the bounds.
     pub(super) fn check_range(&self, value: &Setting) -> Result<(), ProblemKind> {
         let Some((min, max)) = self.range else { return Ok(()) };
-        let (bound, items) = match self.kind {
-            Kind::List(of) => (*of, value.items()),
-            other => (other, std::slice::from_ref(value)),
-        };
+        let bound = self.kind.of_each();
+        let items = if let Kind::List(_) = self.kind { value.items() } else { std::slice::from_ref(value) };
         let (Ok(least), Ok(most)) = (Setting::from_text(bound, min), Setting::from_text(bound, max)) else {
             return Ok(());
         };
@@ -232,7 +235,7 @@ impl Knob {
                 Some(_) => {}
             }
         }
-        let kind = if let Kind::List(of) = self.kind { *of } else { self.kind };
+        let kind = self.kind.of_each();
         if let Some((min, max)) = self.range {
             match (Setting::from_text(kind, min), Setting::from_text(kind, max)) {
                 (Ok(least), Ok(most)) if least.is_less_than(&most) => {}

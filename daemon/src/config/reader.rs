@@ -42,7 +42,19 @@ impl<'s> Reader<'s> {
         let setting = self.setting(path)?;
         let value = T::from_setting(&setting);
         if value.is_none() {
-            self.undeclared(path);
+            match setting {
+                Setting::Integer(number) | Setting::Size(number) => {
+                    self.reject(path, format_args!("{number} is too large"), "use a smaller number");
+                }
+                Setting::Bool(_)
+                | Setting::Number(_)
+                | Setting::Text(_)
+                | Setting::Duration(_)
+                | Setting::SocketAddr(_)
+                | Setting::Path(_)
+                | Setting::Secret(_)
+                | Setting::List(_) => self.undeclared(path),
+            }
         }
         value
     }

@@ -148,7 +148,6 @@ fn describe(page: &mut String, knob: &Knob, key: &str) {
 }
 
 fn shown(kind: Kind, bound: &str) -> String {
-    let kind = if let Kind::List(of) = kind { *of } else { kind };
-    let value = super::setting::Setting::from_text(kind, bound);
+    let value = super::setting::Setting::from_text(kind.of_each(), bound);
     value.map_or_else(|_| bound.to_owned(), |value| format!("`{value}`"))
 }

@@ -125,10 +125,12 @@ impl Setting {
 
     /// Makes relative paths relative to `base`.
     pub(super) fn resolved(self, base: &Path) -> Self {
-        match self {
-            Self::Path(path) => Self::Path(base.join(path)),
-            Self::List(items) => Self::List(items.into_iter().map(|item| item.resolved(base)).collect()),
-            other => other,
+        if let Self::Path(path) = self {
+            Self::Path(base.join(path))
+        } else if let Self::List(items) = self {
+            Self::List(items.into_iter().map(|item| item.resolved(base)).collect())
+        } else {
+            self
         }
     }
 
@@ -219,7 +221,7 @@ fn is_host_port(text: &str) -> bool {
 
 /// A type that a [`Reader`](super::Reader) can hand out.
 pub trait FromSetting: Sized {
-    /// The value, or nothing when the knob's kind does not fit this type or the number is too large for it.
+    /// The value; nothing when the knob's kind does not fit this type, or the number is too large for it.
     fn from_setting(setting: &Setting) -> Option<Self>;
 
     /// What stands in for a value whose problem is already on the list; never used by a running process.

@@ -1,6 +1,7 @@
 //! The layers in their order: file, environment, flags.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::setting::Setting;
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// A value given by a flag.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Override {
     flag: String,
     path: String,
@@ -42,14 +43,33 @@ impl Override {
     }
 }
 
+/// Without the value, which may be a secret.
+impl fmt::Debug for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Override").field("flag", &self.flag).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 /// Where a binary's configuration comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConfigSources {
     binary: String,
     file: Option<PathBuf>,
     search: Vec<PathBuf>,
     env: Vec<(OsString, OsString)>,
     overrides: Vec<Override>,
+}
+
+/// Without the environment, which may have secrets.
+impl fmt::Debug for ConfigSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigSources")
+            .field("binary", &self.binary)
+            .field("file", &self.file)
+            .field("search", &self.search)
+            .field("overrides", &self.overrides)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ConfigSources {
@@ -183,6 +203,11 @@ impl Settings {
             locate: &locate,
         };
         walk.document(document.get_ref());
+        // The parser gives the keys by name; a person reads from the top.
+        self.problems.sort_by_key(|problem| match problem.source {
+            Source::File { line, .. } => line,
+            Source::Default | Source::Env(_) | Source::Flag(_) => usize::MAX,
+        });
     }
 
     /// Variables named `RC_…` that have `__` in the name are ours; others only if they name a knob without a section.
@@ -202,7 +227,7 @@ impl Settings {
             }
             let source = Source::Env(name.to_owned());
             match value.to_str() {
-                Some(text) => self.read_value(source, &path, text),
+                Some(text) => self.read_value(&source, &path, text),
                 None => self.problems.push(Problem { source, key: path, kind: ProblemKind::NotUtf8 }),
             }
         }
@@ -211,7 +236,7 @@ impl Settings {
     fn read_flag(&mut self, flag: &Override) {
         let source = Source::Flag(flag.flag.clone());
         match &flag.value {
-            Some(text) => self.read_value(source, &flag.path, text),
+            Some(text) => self.read_value(&source, &flag.path, text),
             None => {
                 self.problems.push(Problem {
                     source,
@@ -223,7 +248,7 @@ impl Settings {
     }
 
     /// One value from outside the file: a knob outside table arrays, or a table array as a whole.
-    fn read_value(&mut self, source: Source, path: &str, text: &str) {
+    fn read_value(&mut self, source: &Source, path: &str, text: &str) {
         let locate = |_: usize| source.clone();
         let found = place(self.knobs, path);
         let mut walk = Walk {
