@@ -1,0 +1,10 @@
+//! Choosing a broker, end to end in virtual time and seeded: the claims that the numbers of the algorithm rest on.
+
+mod candidates;
+mod choosing;
+mod measuring;
+mod pinning;
+mod racing;
+mod regions;
+mod resolving;
+mod world;
