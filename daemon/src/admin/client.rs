@@ -104,7 +104,8 @@ impl AdminClient {
         Ok(Self { path: path.to_owned(), reader: BufReader::new(reader), writer })
     }
 
-    /// Asks and waits for the end; gives the items and the final value.
+    /// Asks and waits for the end; gives the items and the final value. After any error but a refusal the connection
+    /// is of no further use.
     ///
     /// # Errors
     /// The daemon refuses, breaks off, or does not finish before the deadline.

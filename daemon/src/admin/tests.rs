@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::unix::default_path_for;
+use super::unix::{default_path_for, is_trusted};
 use super::*;
 use crate::events::{Entry, EventLog, Severity};
 
@@ -325,6 +325,12 @@ async fn what_answers_in_another_language_is_not_our_daemon() {
     other.write_all(b"220 hello\n").await.unwrap();
     let error = client.call("status", (), DEADLINE).await.unwrap_err();
     assert!(matches!(error, AdminClientError::NotOurs { .. }), "{error}");
+}
+
+#[test]
+fn only_the_same_user_and_root_are_trusted() {
+    assert!(is_trusted(1000, 1000) && is_trusted(0, 1000) && is_trusted(0, 0));
+    assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
 }
 
 #[test]

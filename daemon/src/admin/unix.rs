@@ -132,7 +132,12 @@ fn refuse(stream: &UnixStream) {
 
 /// The daemon answers its own user and root.
 fn may_ask(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+    stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid(), geteuid().as_raw()))
+}
+
+/// Whether a process of user `own` does what a process of user `peer` asks.
+pub(super) const fn is_trusted(peer: u32, own: u32) -> bool {
+    peer == 0 || peer == own
 }
 
 /// The command line believes its own user and root, and root believes everybody.

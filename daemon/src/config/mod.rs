@@ -42,7 +42,7 @@ mod settings;
 mod suggest;
 
 pub use knob::{Kind, Knob};
-pub use problem::{ConfigErrors, Problem, ProblemKind, Source};
+pub use problem::{ConfigErrors, Problem, ProblemKind, ProblemReport, Source};
 pub use reader::Reader;
 pub use render::reference;
 pub use setting::{FromSetting, Secret, Setting};

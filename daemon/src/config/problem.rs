@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::exit::{ExitStatus, Failure};
@@ -145,6 +146,31 @@ pub struct Problem {
     pub key: String,
     /// What is wrong.
     pub kind: ProblemKind,
+}
+
+/// A problem for programs, as `check-config --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProblemReport {
+    /// The key.
+    pub key: String,
+    /// Where the value comes from.
+    pub place: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl Problem {
+    /// The problem for programs.
+    pub fn report(&self) -> ProblemReport {
+        ProblemReport {
+            key: self.key.clone(),
+            place: self.source.to_string(),
+            what: self.kind.to_string(),
+            fix: self.kind.fix(),
+        }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -184,6 +184,8 @@ fn all_problems_of_all_layers_come_at_once_each_with_its_place() {
     ];
     expected.sort_unstable();
     assert_eq!(found, expected);
+    let report = serde_json::to_value(all.problems()[0].report()).unwrap();
+    assert_eq!((&report["key"], &report["what"]), (&"colour".into(), &"unknown key colour".into()));
     let failure = Failure::from(all);
     assert_eq!((failure.status().code(), failure.lines().count()), (2, 14));
 }
