@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::certificate::{CertificateFacts, hex};
 use crate::platform;
 use crate::revocation::RevocationList;
-use crate::tls;
+use crate::tls::{self, Listeners, TlsIdentity};
 use crate::trust::{Peer, PeerFault, Trust, Usage};
 
 /// Largest file that is read, in bytes; a revocation list may be long.
@@ -125,9 +125,8 @@ pub enum CredentialError {
 /// A process's own certificate and key, and the CAs that it judges others by. It does not change: what is renewed
 /// is loaded anew and swapped in.
 pub struct Credentials {
-    trust: Arc<Trust>,
-    provider: Arc<CryptoProvider>,
-    certified_key: Arc<CertifiedKey>,
+    identity: TlsIdentity,
+    listeners: Listeners,
     facts: CertificateFacts,
     id: SpiffeId,
     files: CredentialFiles,
@@ -167,14 +166,11 @@ impl Credentials {
             key: files.key.clone(),
             certificate: files.certificate.clone(),
         })?;
-        Ok(Self {
-            trust: Arc::new(trust),
-            provider,
-            certified_key: Arc::new(certified_key),
-            facts,
-            id: peer.id,
-            files: files.clone(),
-        })
+        let identity =
+            TlsIdentity { trust: Arc::new(trust), provider, certified_key: Arc::new(certified_key) };
+        let listeners = Listeners::new(&identity)
+            .map_err(|error| pem(&files.certificate, &format!("cannot be used for TLS ({error})")))?;
+        Ok(Self { identity, listeners, facts, id: peer.id, files: files.clone() })
     }
 
     /// Our identity.
@@ -232,7 +228,7 @@ impl Credentials {
     /// # Errors
     /// [`PeerFault::Revoked`] or [`PeerFault::Expired`].
     pub fn recheck(&self, peer: &Peer, now: SystemTime) -> Result<(), PeerFault> {
-        self.trust.recheck(&peer.certificate, now)
+        self.identity.trust.recheck(&peer.certificate, now)
     }
 
     /// The same for a certificate that another broker proved: what `MeshOpen` names.
@@ -244,7 +240,7 @@ impl Credentials {
         certificate: &CertificateRef,
         now: SystemTime,
     ) -> Result<(), PeerFault> {
-        self.trust.recheck(certificate, now)
+        self.identity.trust.recheck(certificate, now)
     }
 
     /// The file that holds our certificate.
@@ -252,16 +248,12 @@ impl Credentials {
         &self.files.certificate
     }
 
-    pub(crate) fn trust(&self) -> Arc<Trust> {
-        Arc::clone(&self.trust)
+    pub(crate) fn identity(&self) -> &TlsIdentity {
+        &self.identity
     }
 
-    pub(crate) fn provider(&self) -> Arc<CryptoProvider> {
-        Arc::clone(&self.provider)
-    }
-
-    pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.certified_key)
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 }
 

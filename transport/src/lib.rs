@@ -23,6 +23,8 @@ mod der;
 mod end_to_end;
 mod framing;
 mod leg;
+mod linger;
+mod metered;
 mod net;
 mod path_io;
 mod platform;

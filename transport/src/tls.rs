@@ -17,7 +17,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, ServerConfig,
     SignatureScheme,
@@ -25,7 +25,6 @@ use rustls::{
 
 use crate::certificate::CertificateFacts;
 use crate::connector::Expectation;
-use crate::credentials::Credentials;
 use crate::trust::{Peer, PeerFault, Trust, Usage};
 
 /// Plaintext, and TLS records, that a connection holds for a peer that does not read, in bytes each.
@@ -210,18 +209,28 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
+/// What a TLS configuration is made of.
+pub(crate) struct TlsIdentity {
+    /// Judges the peer.
+    pub(crate) trust: Arc<Trust>,
+    /// Cryptography.
+    pub(crate) provider: Arc<CryptoProvider>,
+    /// Our chain and key.
+    pub(crate) certified_key: Arc<CertifiedKey>,
+}
+
 /// The configuration of one dial.
 pub(crate) fn client_config(
-    own: &Credentials,
+    own: &TlsIdentity,
     wanted: Wanted,
     alpn: Alpn,
 ) -> Result<ClientConfig, rustls::Error> {
-    let verifier = Verifier { trust: own.trust(), wanted };
-    let mut config = ClientConfig::builder_with_provider(own.provider())
+    let verifier = Verifier { trust: Arc::clone(&own.trust), wanted };
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&own.provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous() // rustls' word for "verify by these rules instead of those of the web"
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified_key())));
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.certified_key))));
     config.alpn_protocols = vec![alpn.name().as_bytes().to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_early_data = false;
@@ -230,20 +239,44 @@ pub(crate) fn client_config(
 
 /// The configuration of a listener for one protocol.
 pub(crate) fn server_config(
-    own: &Credentials,
+    own: &TlsIdentity,
     wanted: Wanted,
     alpn: Alpn,
 ) -> Result<ServerConfig, rustls::Error> {
-    let verifier = Verifier { trust: own.trust(), wanted };
-    let mut config = ServerConfig::builder_with_provider(own.provider())
+    let verifier = Verifier { trust: Arc::clone(&own.trust), wanted };
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&own.provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified_key())));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.certified_key))));
     config.alpn_protocols = vec![alpn.name().as_bytes().to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+/// A configuration for each protocol that we answer to, so that a role that may not speak it gets the alert of
+/// every other bad certificate.
+#[derive(Debug)]
+pub(crate) struct Listeners(Vec<(Alpn, Arc<ServerConfig>)>);
+
+impl Listeners {
+    /// The configurations of one identity.
+    pub(crate) fn new(own: &TlsIdentity) -> Result<Self, rustls::Error> {
+        let configured = Alpn::ALL.into_iter().map(|alpn| {
+            let wanted = match alpn {
+                Alpn::EndToEnd => Wanted::Role(Role::Controller),
+                Alpn::Control | Alpn::Path | Alpn::Mesh => Wanted::Admitted(alpn),
+            };
+            Ok((alpn, Arc::new(server_config(own, wanted, alpn)?)))
+        });
+        configured.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The configuration for one protocol.
+    pub(crate) fn for_protocol(&self, wanted: Alpn) -> Option<Arc<ServerConfig>> {
+        self.0.iter().find(|(alpn, _)| *alpn == wanted).map(|(_, config)| Arc::clone(config))
+    }
 }
 
 /// The peer that a finished handshake proved, and the protocol it agreed on.
