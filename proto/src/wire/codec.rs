@@ -27,6 +27,9 @@ pub enum DecodeError {
         /// How many.
         count: usize,
     },
+    /// The bytes decode, but this is not how the struct is written: one value must have one encoding.
+    #[error("the body is not in its one canonical form")]
+    NotCanonical,
 }
 
 /// Why a message cannot be sent.
@@ -57,24 +60,31 @@ pub(super) fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, EncodeError> {
         .map_err(|error| EncodeError::Unrepresentable { reason: error.to_string() })
 }
 
-/// Decodes one frozen struct that fills `bytes` exactly.
+/// Decodes one frozen struct that fills `bytes` exactly and is written in the one way that [`encode`] writes it.
 ///
 /// # Errors
-/// When the bytes are malformed, too short, or longer than the struct.
-pub(super) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::decode_from_slice(bytes, CONFIG)
+/// When the bytes are malformed, too short, longer than the struct, or hold a number in more bytes than it needs.
+pub(super) fn decode<T: Decode<()> + Encode>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used): (T, usize) = bincode::decode_from_slice(bytes, CONFIG)
         .map_err(|error| DecodeError::Malformed { reason: error.to_string() })?;
     if used < bytes.len() {
         return Err(DecodeError::TrailingBytes { count: bytes.len() - used });
     }
-    Ok(value)
+    if encode(&value).is_ok_and(|canonical| canonical == bytes) {
+        Ok(value)
+    } else {
+        Err(DecodeError::NotCanonical)
+    }
 }
 
 /// Encodes a validated text id as a string, and validates it again on decode.
 macro_rules! text_codec {
     ($name:ident) => {
         impl Encode for $name {
-            fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+            fn encode<E: bincode::enc::Encoder>(
+                &self,
+                encoder: &mut E,
+            ) -> Result<(), bincode::error::EncodeError> {
                 self.as_str().encode(encoder)
             }
         }
@@ -84,7 +94,8 @@ macro_rules! text_codec {
                 decoder: &mut D,
             ) -> Result<Self, bincode::error::DecodeError> {
                 let text = <String as Decode<C>>::decode(decoder)?;
-                text.parse().map_err(|error: IdError| bincode::error::DecodeError::OtherString(error.to_string()))
+                text.parse()
+                    .map_err(|error: IdError| bincode::error::DecodeError::OtherString(error.to_string()))
             }
         }
 

@@ -1,0 +1,169 @@
+//! Messages of a link: greeting, probe, registration, drain.
+
+use std::net::SocketAddr;
+
+use crate::wire::codec::{Decode, Encode};
+use crate::wire::codes::RegistrationRole;
+use crate::wire::ext::Ext;
+use crate::wire::ids::{BrokerId, Generation, Incarnation, InstanceId, PathId};
+
+/// First message of a link, from whoever dialled.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// Lowest and highest protocol version that the sender speaks.
+    pub versions: (u16, u16),
+    /// Feature bits that the sender offers.
+    pub features: u64,
+    /// On mesh links the sender's own incarnation; 0 from endpoints.
+    pub incarnation: Incarnation,
+    /// On mesh links the name that others dial; empty from endpoints.
+    pub name: String,
+    /// On mesh links the addresses that others dial.
+    pub addresses: Vec<SocketAddr>,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// Answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Welcome {
+    /// The version in force on this link and its legs.
+    pub version: u16,
+    /// The feature bits in force: those both offered.
+    pub features: u64,
+    /// Who answers; the certificate must say the same.
+    pub broker: BrokerId,
+    /// The broker's current incarnation.
+    pub incarnation: Incarnation,
+    /// The broker's own DNS name and port, as others dial it.
+    pub name: String,
+    /// The broker's own addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Load per mille.
+    pub load: u16,
+    /// How often the endpoint should send a Ping on this link, in ms.
+    pub keep_alive_ms: u32,
+    /// Over how long idle endpoints spread their return after this broker is lost, in ms.
+    pub reconnect_spread_ms: u32,
+    /// Brokers to use when this one fails: id and name.
+    pub alternates: Vec<(BrokerId, String)>,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// A probe and keep-alive.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Ping {
+    /// Returned unchanged.
+    pub nonce: u64,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// Answer to [`Ping`]: the broker's state as its data path sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Pong {
+    /// The ping's nonce.
+    pub nonce: u64,
+    /// Who answers.
+    pub broker: BrokerId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Load per mille.
+    pub load: u16,
+    /// Paths open now.
+    pub paths: u32,
+    /// Whether it takes new sessions.
+    pub accepting: bool,
+    /// When draining: ms until it stops.
+    pub drain_deadline_ms: Option<u32>,
+    /// Whether it sees more than half of the mesh.
+    pub mesh_healthy: bool,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// A Target says that it can be reached here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Register {
+    /// This run of the process.
+    pub instance: InstanceId,
+    /// When this run started, unix ms.
+    pub instance_started_ms: u64,
+    /// Counts this instance's registrations.
+    pub generation: Generation,
+    /// What the registration is for.
+    pub role: RegistrationRole,
+    /// What the Target measured: broker and score in ms, at most [`crate::wire::limits::SCORES_MAX`].
+    pub scores: Vec<(BrokerId, u32)>,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// The registration stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Registered {
+    /// Of the registration that stands.
+    pub generation: Generation,
+    /// Its role.
+    pub role: RegistrationRole,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// Another instance of the same identity, started later, has taken the registration.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Superseded {
+    /// The instance that won.
+    pub by: InstanceId,
+    /// Wait at least this long before registering again, in ms.
+    pub back_off_ms: u32,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// Not now: come back after the time given.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RetryAfter {
+    /// The sender's slot, in ms from now.
+    pub after_ms: u32,
+    /// Other brokers to try.
+    pub alternates: Vec<(BrokerId, String)>,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// The Target can no longer be reached here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Unregister {
+    /// The instance whose registration ends.
+    pub instance: InstanceId,
+    /// Its generation.
+    pub generation: Generation,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// The sender is about to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Drain {
+    /// Ms until it stops.
+    pub deadline_ms: u32,
+    /// Where to go.
+    pub alternates: Vec<(BrokerId, String)>,
+    /// Each of the receiver's paths and its slot for moving, in ms from now.
+    pub slots: Vec<(PathId, u32)>,
+    /// Later additions.
+    pub ext: Ext,
+}
+
+/// What an endpoint measured, for the traffic manager's latency table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ScoreReport {
+    /// Broker and score in ms, at most [`crate::wire::limits::SCORES_MAX`].
+    pub scores: Vec<(BrokerId, u32)>,
+    /// Age of the measurement, in ms.
+    pub age_ms: u32,
+    /// Later additions.
+    pub ext: Ext,
+}
