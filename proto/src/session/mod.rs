@@ -8,25 +8,23 @@
 //! # How a driver uses it
 //!
 //! ```text
-//! Controller                                       Target
-//! ----------                                       ------
-//! let mut s = Session::controller(config, session_id, own_instance, now);
-//!                                                  (end-to-end TLS is up: read the first envelope)
-//! s.attach(path, Purpose::NEW, Lane::INTERACTIVE,  match attach::read_first(&buffer)? {   // pure
-//!          ticket, now)?;                              Some((attach, used)) => …           // else read more
-//!                                                  }
-//!                                                  (caller checks identity, ticket, jti, tombstones)
-//!                                                  // attach.kind NEW and unknown session: a new one
-//!                                                  let mut s = Session::target(config, attach.session, own_instance, now);
-//!                                                  // every ATTACH, the first included:
-//!                                                  match s.accept_attach(path, &attach, permits, now) {
-//!                                                      Ok(_epoch) => s.handle_bytes(path, &buffer[used..], now)?,
-//!                                                      Err(refused) => { write(refused.to_bytes()); close }
-//!                                                  }
+//! Controller
+//!     let mut s = Session::controller(config, session_id, own_instance, now);
+//!     s.attach(path, Purpose::NEW, Lane::INTERACTIVE, ticket, now)?;      // queues ATTACH, returns its epoch
+//!
+//! Target (end-to-end TLS is up)
+//!     let Some((attach, used)) = attach::read_first(&buffer)? else { read more };
+//!     // The caller checks identity, ticket, jti and Tombstones. An unknown session with kind NEW is a new one:
+//!     let mut s = Session::target(config, attach.session, own_instance, now);
+//!     // Every ATTACH, the first included:
+//!     match s.accept_attach(path, &attach, permits, now) {
+//!         Ok(_epoch) => s.handle_bytes(path, &buffer[used..], now)?,      // ATTACHED is queued
+//!         Err(refused) => { write(refused.to_bytes()); close }
+//!     }
 //!
 //! both, forever, one loop, `now` read once per turn:
 //!     while let Some(event) = s.poll_event() { … }
-//!     for path in s.paths() { s.poll_transmit(path, now, budget, &mut out); }   // whole frames, ≤ budget bytes
+//!     for path in s.paths() { s.poll_transmit(path, now, budget, &mut out); }   // whole frames, false: nothing
 //!     arm a timer at s.poll_timeout()
 //!     wait for: bytes → s.handle_bytes(path, &bytes, now)          Err(PathFault): close that leg, already removed
 //!               leg ended → s.path_lost(path, now)
@@ -38,12 +36,50 @@
 //! * `write` takes what fits (replay cap and the peer's credit) and returns how much; after a short write a
 //!   `Writable` event follows. `read` returns `ReadOutcome::{Bytes, Empty, Finished}`; after `Empty` a `Readable`
 //!   event follows. Reading grants new credit.
-//! * A channel that the peer opened comes as `Opened { channel, service, class, may_skip }` and waits for
-//!   `accept` or `refuse`; until then its bytes are held.
+//! * A channel that the peer opened comes as `Offered { channel, service, class, options }` and waits for
+//!   `accept` or `refuse`; until then its bytes are held. The opener hears `Opened(channel)`, or `Reset { … }`.
+//! * `PeerFinished(channel)` says that FIN came; `Closed(channel)` that both directions are finished and
+//!   acknowledged. A closed channel reads as finished.
+//! * `peek` and `consume` read without a copy. Channels opened with `may_skip_ms` use `write_message` and
+//!   `read_message` instead of `write` and `read`.
 //! * `Suspect(path)` and `RepathWanted` ask the Controller's driver for another path; it answers with
 //!   `attach(new_path, Purpose::RESUME | HANDOVER | STANDBY, …)`; `activate` turns a standby path into a live one.
 //!   `retire(path)` starts the planned end of an old path.
 //! * `Dead(path)`: the path is already removed, close its leg. `PathRetired(path)`: flush and close it.
 //! * `AttachRequested { path, attach }` (Target): an ATTACH that came on a standby path; check ticket, then call
 //!   `accept_attach` or `refuse_attach`.
-//! * After `Ended` or `Aborted`: transmit what is left, then close every path; unread bytes stay readable.
+//! * `end` ends the session once every channel is closed, `cut` resets them first. After `Ended` or `Aborted`:
+//!   transmit what is left, keep the session for 30 s to answer a repeated END, then close every path; a Target
+//!   puts the session into [`Tombstones`]. Unread bytes stay readable.
+
+mod accept;
+mod ack;
+mod application;
+pub mod attach;
+mod channel;
+mod closed;
+mod config;
+mod life;
+mod ending;
+mod event;
+mod hash;
+mod inbound;
+mod liveness;
+mod outbound;
+mod path;
+mod reader;
+mod receiver;
+mod ring;
+mod schedule;
+mod sender;
+mod table;
+mod tombstone;
+
+pub use config::{Mutant, SessionConfig};
+pub use life::Session;
+pub use event::{
+    AttachError, ChannelError, PathFault, PathKey, PathStatus, ReadOutcome, SessionEvent, SessionState,
+    SessionStatus,
+};
+pub use receiver::MessageRead;
+pub use tombstone::{TOMBSTONE_MIN, TOMBSTONES_MAX, Tombstones};

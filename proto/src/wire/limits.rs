@@ -61,3 +61,7 @@ pub const ATTACH_DEADLINE: Duration = Duration::from_secs(5);
 pub const CHANNELS_MAX: usize = 64;
 /// Credit of a new channel in each direction, in bytes, before any answer.
 pub const CHANNEL_INITIAL_CREDIT_BYTES: u64 = 64 * 1024;
+/// Channels that one ATTACH or ATTACHED speaks of: the open ones and as many whose reset is not answered yet.
+pub const CHANNEL_CLAIMS_MAX: usize = 2 * CHANNELS_MAX;
+/// Registrations that one WHERE names.
+pub const WHERE_PLACES_MAX: usize = 8;

@@ -1,0 +1,323 @@
+//! Whether the peer still speaks on one path.
+//!
+//! ```text
+//!            PING or DATA unanswered ≥ D/2 and silence ≥ D        silence ≥ 3 D
+//!   Trusted ───────────────────────────────────────────▶ Suspect ─────────────▶ Dead
+//!      ▲                anything received                   │
+//!      └────────────────────────────────────────────────────┘
+//! ```
+//! `D = clamp(4·srtt + 500 ms, 1.5 s, 5 s)`. Proof of life is what the peer sent, never what was sent to it. A
+//! tick that comes late gives no verdict: the silence may be our own.
+
+use std::time::Duration;
+
+use crate::Moment;
+
+/// DATA within this time makes a path active.
+const ACTIVE: Duration = Duration::from_secs(30);
+/// Silence before a PING on an active path, at most.
+const ACTIVE_SILENCE_MAX: Duration = Duration::from_millis(500);
+/// Silence before a PING on an idle path.
+const IDLE_SILENCE: Duration = Duration::from_secs(15);
+/// A tick that comes this late gives no verdict.
+pub(super) const TICK_LATE_MAX: Duration = Duration::from_millis(200);
+const SUSPICION_MIN: Duration = Duration::from_millis(1500);
+const SUSPICION_MAX: Duration = Duration::from_secs(5);
+const SUSPICION_BASE: Duration = Duration::from_millis(500);
+
+/// What a tick found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing new.
+    Unchanged,
+    /// The path has just become suspect.
+    Suspect,
+    /// The path is dead.
+    Dead,
+}
+
+/// One PING on its way.
+#[derive(Debug, Clone, Copy)]
+struct Ping {
+    nonce: u64,
+    /// `None` until it is written to the path.
+    sent: Option<Moment>,
+}
+
+/// Liveness of one path.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    heard: Moment,
+    /// The oldest PING or DATA sent since the peer was last heard.
+    unanswered: Option<Moment>,
+    data: Option<Moment>,
+    ping: Option<Ping>,
+    next_nonce: u64,
+    srtt: Option<Duration>,
+    suspect: bool,
+    /// No verdict and no PING before: set after a late tick.
+    not_before: Moment,
+}
+
+impl Liveness {
+    /// A path that starts now; its first PING is due at once, for a first round trip.
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            heard: now,
+            unanswered: None,
+            data: None,
+            ping: Some(Ping { nonce: 0, sent: None }),
+            next_nonce: 1,
+            srtt: None,
+            suspect: false,
+            not_before: now,
+        }
+    }
+
+    /// Smoothed round trip, once a PING was answered.
+    pub(super) fn srtt(&self) -> Option<Duration> {
+        self.srtt
+    }
+
+    /// Whether the path is suspect.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// When the peer was last heard.
+    pub(super) fn heard(&self) -> Moment {
+        self.heard
+    }
+
+    /// Silence from which a path with an unanswered probe is suspect.
+    fn suspicion(&self) -> Duration {
+        match self.srtt {
+            Some(srtt) => (4 * srtt + SUSPICION_BASE).clamp(SUSPICION_MIN, SUSPICION_MAX),
+            None => SUSPICION_MAX,
+        }
+    }
+
+    fn ping_silence(&self, now: Moment) -> Duration {
+        let active = self.data.is_some_and(|data| now.since(data) < ACTIVE);
+        if active { (self.suspicion() / 3).min(ACTIVE_SILENCE_MAX) } else { IDLE_SILENCE }
+    }
+
+    /// The peer sent something; returns whether that clears a suspicion.
+    pub(super) fn received(&mut self, now: Moment) -> bool {
+        self.heard = now;
+        self.unanswered = None;
+        if self.ping_overdue().is_some_and(|at| now >= at) {
+            return false;
+        }
+        std::mem::take(&mut self.suspect)
+    }
+
+    /// When an unanswered PING makes the path suspect though other frames arrive.
+    fn ping_overdue(&self) -> Option<Moment> {
+        self.ping.and_then(|ping| ping.sent).map(|sent| sent + self.suspicion() * 3)
+    }
+
+    /// DATA went either way.
+    pub(super) fn data(&mut self, now: Moment) {
+        self.data = Some(now);
+    }
+
+    /// Something was sent that the peer answers.
+    pub(super) fn sent(&mut self, now: Moment) {
+        self.unanswered.get_or_insert(now);
+    }
+
+    /// A measured round trip.
+    pub(super) fn sample(&mut self, round_trip: Duration) {
+        self.srtt = Some(self.srtt.map_or(round_trip, |srtt| (srtt * 7 + round_trip) / 8));
+    }
+
+    /// The nonce of the PING that is to be sent now.
+    pub(super) fn take_ping(&mut self, now: Moment) -> Option<u64> {
+        let ping = self.ping.as_mut()?;
+        if ping.sent.is_some() {
+            return None;
+        }
+        ping.sent = Some(now);
+        let nonce = ping.nonce;
+        self.sent(now);
+        Some(nonce)
+    }
+
+    /// Whether [`Self::take_ping`] has one.
+    pub(super) fn has_ping(&self) -> bool {
+        self.ping.is_some_and(|ping| ping.sent.is_none())
+    }
+
+    /// A PONG came; unknown nonces count as nothing. Returns whether that clears a suspicion.
+    pub(super) fn pong(&mut self, nonce: u64, now: Moment) -> bool {
+        match self.ping {
+            Some(Ping { nonce: expected, sent: Some(sent) }) if expected == nonce => {
+                self.sample(now.since(sent));
+                self.ping = None;
+                std::mem::take(&mut self.suspect)
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Wants a PING, unless one is on its way.
+    pub(super) fn ask(&mut self) {
+        if self.ping.is_none() {
+            self.ping = Some(Ping { nonce: self.next_nonce, sent: None });
+            self.next_nonce += 1;
+        }
+    }
+
+    /// Judges the path.
+    pub(super) fn tick(&mut self, now: Moment) -> Verdict {
+        if self.is_late(now) {
+            self.unanswered = None;
+            self.ping = None;
+            self.not_before = now;
+            self.ask();
+            return Verdict::Unchanged;
+        }
+        let silence = now.since(self.heard);
+        if silence >= self.ping_silence(now) {
+            self.ask();
+        }
+        if self.dead_at().is_some_and(|at| now >= at) {
+            return Verdict::Dead;
+        }
+        if !self.suspect && self.suspect_at().is_some_and(|at| now >= at) {
+            self.suspect = true;
+            return Verdict::Suspect;
+        }
+        Verdict::Unchanged
+    }
+
+    fn suspect_at(&self) -> Option<Moment> {
+        let d = self.suspicion();
+        let by_silence = self.unanswered.map(|probe| (self.heard + d).max(probe + d / 2));
+        [by_silence, self.ping_overdue()].into_iter().flatten().min()
+    }
+
+    fn dead_at(&self) -> Option<Moment> {
+        let d = self.suspicion();
+        self.unanswered.map(|probe| (self.heard + d * 3).max(probe + d * 5 / 2))
+    }
+
+    /// When the next tick should come, seen from now.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let ping = if self.ping.is_some() { None } else { Some(self.next_ping_at()) };
+        let suspect = if self.suspect { None } else { self.suspect_at() };
+        [ping, suspect, self.dead_at()].into_iter().flatten().min().map(|at| at.max(self.not_before))
+    }
+
+    fn next_ping_at(&self) -> Moment {
+        let active = self.heard + (self.suspicion() / 3).min(ACTIVE_SILENCE_MAX);
+        match self.data {
+            Some(data) if active < data + ACTIVE => active,
+            Some(_) | None => self.heard + IDLE_SILENCE,
+        }
+    }
+
+    fn is_late(&self, now: Moment) -> bool {
+        self.deadline().is_some_and(|at| now.since(at) > TICK_LATE_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_origin(Duration::from_millis(ms))
+    }
+
+    /// An active path with a round trip of 100 ms, so D is 1.5 s; its peer was heard last at 0.
+    fn active() -> Liveness {
+        let mut live = Liveness::new(at(0));
+        assert_eq!(live.take_ping(at(0)), Some(0));
+        live.pong(0, at(100));
+        live.received(at(0));
+        live.data(at(0));
+        live
+    }
+
+    /// Ticks at each deadline, sending what is asked for; returns the verdicts with their times.
+    fn run(live: &mut Liveness, until: u64) -> Vec<(u64, Verdict)> {
+        let mut verdicts = Vec::new();
+        while let Some(deadline) = live.deadline().filter(|deadline| *deadline <= at(until)) {
+            let verdict = live.tick(deadline);
+            if verdict != Verdict::Unchanged {
+                verdicts.push((u64::try_from(deadline.since_origin().as_millis()).unwrap(), verdict));
+            }
+            live.take_ping(deadline);
+            if verdict == Verdict::Dead {
+                break;
+            }
+        }
+        verdicts
+    }
+
+    #[test]
+    fn a_silent_active_path_is_suspect_at_d_and_dead_at_three() {
+        assert_eq!(run(&mut active(), 10_000), [(1500, Verdict::Suspect), (4500, Verdict::Dead)]);
+    }
+
+    #[test]
+    fn the_interval_follows_the_round_trip_within_its_bounds() {
+        for (rtt, d) in [(0, 1500), (250, 1500), (251, 1504), (1124, 4996), (1125, 5000), (3000, 5000)] {
+            let mut live = Liveness::new(at(0));
+            live.sample(Duration::from_millis(rtt));
+            assert_eq!(live.suspicion(), Duration::from_millis(d), "{rtt}");
+        }
+    }
+
+    #[test]
+    fn an_idle_path_is_asked_every_15_s() {
+        let mut live = active();
+        live.data = None;
+        assert_eq!(live.deadline(), Some(at(15_000)));
+        assert_eq!(run(&mut live, 60_000), [(15_750, Verdict::Suspect), (18_750, Verdict::Dead)]);
+    }
+
+    #[test]
+    fn anything_received_clears_a_suspicion() {
+        let mut live = active();
+        assert_eq!(run(&mut live, 1500), [(1500, Verdict::Suspect)]);
+        assert!(live.received(at(1600)));
+        assert!(!live.is_suspect());
+    }
+
+    #[test]
+    fn a_tick_over_200_ms_late_gives_no_verdict() {
+        for (late, verdict) in
+            [(199, Verdict::Suspect), (200, Verdict::Suspect), (201, Verdict::Unchanged), (60_000, Verdict::Unchanged)]
+        {
+            let mut live = active();
+            live.tick(at(500));
+            live.take_ping(at(500));
+            assert_eq!(live.deadline(), Some(at(1500)));
+            assert_eq!(live.tick(at(1500 + late)), verdict, "{late}");
+        }
+    }
+
+    #[test]
+    fn after_a_late_tick_the_peer_gets_half_d_to_answer() {
+        let mut live = active();
+        live.tick(at(7_200_000));
+        assert_eq!(live.take_ping(at(7_200_000)), Some(1));
+        assert_eq!(live.deadline(), Some(at(7_200_750)));
+        assert_eq!(live.tick(at(7_200_750)), Verdict::Suspect);
+    }
+
+    #[test]
+    fn a_ping_unanswered_for_three_d_is_suspect_though_frames_arrive() {
+        let mut live = active();
+        live.tick(at(500));
+        live.take_ping(at(500));
+        for ms in (600..5000).step_by(100) {
+            live.received(at(ms));
+            assert_eq!(live.tick(at(ms)), Verdict::Unchanged, "{ms}");
+        }
+        assert_eq!(live.tick(at(5000)), Verdict::Suspect);
+    }
+}

@@ -1,0 +1,113 @@
+//! The channels of a session by id: open, waiting for the answer to a reset, or closed. Ids are never reused.
+
+use std::collections::BTreeMap;
+
+use super::channel::{Channel, Resetting};
+use super::closed::ClosedIds;
+use super::event::PathKey;
+use super::schedule::is_bulk;
+use crate::Moment;
+use crate::wire::ChannelId;
+use crate::wire::codes::AbortCode;
+use crate::wire::frame::ChannelClaim;
+use crate::wire::limits::CHANNELS_MAX;
+
+/// Resets that may wait for their answer.
+pub(super) const RESETS_MAX: usize = 2 * CHANNELS_MAX;
+
+/// What is known of a channel id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Open,
+    Resetting,
+    Closed,
+    Never,
+}
+
+/// Every channel of a session.
+#[derive(Debug)]
+pub(super) struct ChannelTable {
+    pub(super) open: BTreeMap<ChannelId, Channel>,
+    pub(super) resets: BTreeMap<ChannelId, Resetting>,
+    closed: ClosedIds,
+    next_own: Option<ChannelId>,
+    pub(super) control: Option<PathKey>,
+    pub(super) bulk: Option<PathKey>,
+}
+
+impl ChannelTable {
+    /// An empty table whose own ids start at `first_own`.
+    pub(super) fn new(first_own: ChannelId) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            resets: BTreeMap::new(),
+            closed: ClosedIds::default(),
+            next_own: Some(first_own),
+            control: None,
+            bulk: None,
+        }
+    }
+
+    pub(super) fn known(&self, id: ChannelId) -> Known {
+        if self.open.contains_key(&id) {
+            Known::Open
+        } else if self.resets.contains_key(&id) {
+            Known::Resetting
+        } else if self.closed.contains(id) {
+            Known::Closed
+        } else {
+            Known::Never
+        }
+    }
+
+    /// Takes the next own id, if one more channel may be opened.
+    pub(super) fn take_id(&mut self) -> Option<ChannelId> {
+        if self.open.len() >= CHANNELS_MAX || self.resets.len() >= CHANNELS_MAX {
+            return None;
+        }
+        let id = self.next_own?;
+        self.next_own = id.0.checked_add(2).map(ChannelId);
+        Some(id)
+    }
+
+    /// Whether one more channel may be open.
+    pub(super) fn has_room(&self) -> bool {
+        self.open.len() < CHANNELS_MAX
+    }
+
+    /// The path that channels of a class use now.
+    pub(super) fn path_of(&self, class: crate::wire::codes::Class) -> Option<PathKey> {
+        if is_bulk(class) { self.bulk } else { self.control }
+    }
+
+    /// Marks `id` closed.
+    ///
+    /// # Errors
+    /// When the peer's ids are scattered as no honest peer's are.
+    pub(super) fn close(&mut self, id: ChannelId) -> Result<(), AbortCode> {
+        self.open.remove(&id);
+        self.resets.remove(&id);
+        self.closed.insert(id).map_err(|_| AbortCode::PROTOCOL)
+    }
+
+    /// Moves every channel to the paths now chosen; returns whether the control path is another one.
+    pub(super) fn bind(&mut self, control: Option<PathKey>, bulk: Option<PathKey>, now: Moment) -> bool {
+        let changed = self.control != control;
+        self.control = control;
+        self.bulk = bulk;
+        let of = |class| if is_bulk(class) { bulk } else { control };
+        self.open.values_mut().for_each(|channel| channel.bind(of(channel.class()), now));
+        self.resets.values_mut().for_each(|reset| reset.bind(of(reset.class)));
+        changed
+    }
+
+    /// What an ATTACH or ATTACHED says: every open channel, ids ascending.
+    pub(super) fn claims(&mut self) -> Vec<ChannelClaim> {
+        self.open.iter_mut().map(|(id, channel)| channel.claim(*id)).collect()
+    }
+
+    /// When the next acknowledgement is due by time.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.open.values().filter(|channel| channel.bound.is_some()).filter_map(|channel| channel.ack.deadline()).min()
+    }
+}
