@@ -303,12 +303,16 @@ fn read_key(file: &Path) -> Result<KeyPair, CertsError> {
     })
 }
 
-fn kind_of(key: &KeyPair) -> KeyKind {
+pub(crate) fn kind_of(key: &KeyPair) -> KeyKind {
     if key.is_compatible(&rcgen::PKCS_ED25519) { KeyKind::Ed25519 } else { KeyKind::P256 }
 }
 
 /// The name has a part of the key in it, so a CA made again is another issuer to everybody.
-fn ca_params(trust_domain: &TrustDomain, key: &KeyPair, now: SystemTime) -> Result<CertificateParams, CertsError> {
+fn ca_params(
+    trust_domain: &TrustDomain,
+    key: &KeyPair,
+    now: SystemTime,
+) -> Result<CertificateParams, CertsError> {
     let mut params = CertificateParams::default();
     params.not_before = whole_seconds(now)? - BACKDATE;
     params.not_after = whole_seconds(now + CA_LIFE)?;

@@ -76,7 +76,9 @@ pub enum CertsError {
         life: Duration,
     },
     /// The leaf would outlive the CA.
-    #[error("the CA itself ends on {ca_end}, before this certificate would: ask for a shorter life, or make a new CA")]
+    #[error(
+        "the CA itself ends on {ca_end}, before this certificate would: ask for a shorter life, or make a new CA"
+    )]
     OutlivesAuthority {
         /// End of the CA, in RFC 3339.
         ca_end: String,
@@ -157,7 +159,10 @@ impl CertsError {
     /// Whether what was asked is at fault, rather than this machine.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::File(FileError::Write { .. }) | Self::Generator(_) | Self::TicketSigner(_) | Self::Clock => false,
+            Self::File(FileError::Write { .. })
+            | Self::Generator(_)
+            | Self::TicketSigner(_)
+            | Self::Clock => false,
             Self::File(
                 FileError::Read { .. }
                 | FileError::NotText { .. }

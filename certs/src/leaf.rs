@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use rc_proto::identity::SpiffeId;
 use rc_proto::wire::{Role, TrustDomain};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
-    SerialNumber,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
@@ -132,9 +132,14 @@ impl LeafRequest {
         format!("{}-{}", self.role, self.id.replace('/', "-"))
     }
 
-    pub(crate) fn profile(&self, trust_domain: &TrustDomain, now: SystemTime) -> Result<LeafProfile, CertsError> {
+    pub(crate) fn profile(
+        &self,
+        trust_domain: &TrustDomain,
+        now: SystemTime,
+    ) -> Result<LeafProfile, CertsError> {
         let id: SpiffeId = format!("spiffe://{trust_domain}/{}/{}", self.role, self.id).parse()?;
-        let dns_names = self.dns_names.iter().map(|name| check_dns_name(name)).collect::<Result<Vec<_>, _>>()?;
+        let dns_names =
+            self.dns_names.iter().map(|name| check_dns_name(name)).collect::<Result<Vec<_>, _>>()?;
         if !dns_names.is_empty() && !matches!(self.role, Role::Broker | Role::RcServer) {
             return Err(CertsError::DnsNameForRole { role: self.role });
         }
@@ -201,7 +206,8 @@ fn check_dns_name(name: &str) -> Result<String, CertsError> {
             && label.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'))
     };
     // A name that ends in a number would be read as an address.
-    let ends_in_number = lower.rsplit('.').next().is_some_and(|label| label.chars().all(|c| c.is_ascii_digit()));
+    let ends_in_number =
+        lower.rsplit('.').next().is_some_and(|label| label.chars().all(|c| c.is_ascii_digit()));
     if lower.len() > 253 || ends_in_number || !lower.split('.').all(label_holds) {
         return Err(CertsError::DnsName { name: name.chars().take(255).collect() });
     }

@@ -21,8 +21,10 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod cli;
 mod error;
 mod files;
+mod inspect;
 mod leaf;
 mod reading;
 mod register;
@@ -32,8 +34,10 @@ mod tests;
 mod ticketing;
 
 pub use authority::{Authority, AuthorityOptions, CA_LIFE, IssuedFiles, RenewRequest};
+pub use cli::run;
 pub use error::CertsError;
 pub use files::{Existing, FileError};
+pub use inspect::{Finding, inspect};
 pub use leaf::{BACKDATE, KeyKind, LEAF_LIFE_MAX, LEAF_LIFE_MIN, LeafRequest, default_life};
 pub use revocation::{CRL_LIFE, RevokeRequest};
 pub use ticketing::{TICKET_LIFE, TICKET_START_BY, TicketRequest};

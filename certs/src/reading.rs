@@ -37,7 +37,8 @@ impl CertificateFacts {
     }
 
     pub(crate) fn parse(pem: &str) -> Result<Self, &'static str> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "holds no PEM item CERTIFICATE")?;
+        let der =
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "holds no PEM item CERTIFICATE")?;
         let (_, certificate) =
             X509Certificate::from_der(&der).map_err(|_| "its certificate is not X.509 in DER")?;
         Self::of(&certificate)
@@ -62,7 +63,10 @@ impl CertificateFacts {
         Ok(facts)
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum lists every extension and name of X.509")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's enum lists every extension and name of X.509"
+    )]
     fn add(&mut self, extension: &ParsedExtension<'_>) {
         match extension {
             ParsedExtension::SubjectAlternativeName(names) => {
@@ -110,5 +114,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> =
         text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
-    digits.chunks(2).map(|pair| match pair { [high, low] => Some(high << 4 | low), _ => None }).collect()
+    digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => Some(high << 4 | low),
+            _ => None,
+        })
+        .collect()
 }

@@ -1,6 +1,6 @@
 //! What the authority must remember: numbers that only go up, what it issued and what it revoked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rc_proto::identity::SpiffeId;
@@ -34,8 +34,6 @@ pub(crate) struct Register {
     pub(crate) revoked: BTreeMap<String, Revoked>,
     /// Denied tickets by jti in hexadecimal, with the end of each.
     pub(crate) denied_tickets: BTreeMap<String, u64>,
-    /// Controllers whose every ticket is denied.
-    pub(crate) denied_controllers: BTreeSet<SpiffeId>,
 }
 
 /// One certificate; times are seconds since 1970.
@@ -66,7 +64,6 @@ impl Register {
             issued: BTreeMap::new(),
             revoked: BTreeMap::new(),
             denied_tickets: BTreeMap::new(),
-            denied_controllers: BTreeSet::new(),
         }
     }
 
@@ -85,12 +82,18 @@ impl Register {
     }
 
     /// Writes the file after dropping what is over.
-    pub(crate) fn store(&mut self, dir: &Path, existing: Existing, now_unix_s: u64) -> Result<(), CertsError> {
+    pub(crate) fn store(
+        &mut self,
+        dir: &Path,
+        existing: Existing,
+        now_unix_s: u64,
+    ) -> Result<(), CertsError> {
         let live = |end: u64| end.saturating_add(KEPT_PAST_END_S) >= now_unix_s;
         self.issued.retain(|_, issued| live(issued.not_after));
         self.revoked.retain(|_, revoked| live(revoked.not_after));
         self.denied_tickets.retain(|_, end| live(*end));
-        let text = serde_json::to_string_pretty(self).map_err(|error| CertsError::Generator(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| CertsError::Generator(error.to_string()))?;
         Ok(files::write(&dir.join(FILE), &format!("{text}\n"), Readers::Owner, existing)?)
     }
 }

@@ -1,11 +1,12 @@
 //! Revocation: the CRL for certificates and the deny list for tickets.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rc_proto::identity::SpiffeId;
 use rc_proto::identity::ticket::DenyClaims;
-use rc_proto::wire::{Jti, Role};
+use rc_proto::wire::Jti;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use time::OffsetDateTime;
 
@@ -28,7 +29,7 @@ pub enum RevokeRequest {
     Certificate(PathBuf),
     /// The certificate of this serial number, in hexadecimal.
     Serial(String),
-    /// Every certificate that is still valid of this identity; of a Controller every ticket too.
+    /// Every certificate that is still valid of this identity.
     Identity(SpiffeId),
 }
 
@@ -38,7 +39,7 @@ impl Authority {
         self.dir().join(CRL)
     }
 
-    /// The deny list; it is there once a ticket or a Controller was denied.
+    /// The deny list; it is there once a ticket was denied.
     pub fn deny_list_file(&self) -> PathBuf {
         self.dir().join(DENY_LIST)
     }
@@ -61,7 +62,9 @@ impl Authority {
             RevokeRequest::Serial(_) | RevokeRequest::Identity(_) => None,
         };
         let (_, serials) = self.revoke_with(CRL_LIFE, |register, now| match request {
-            RevokeRequest::Certificate(_) => Ok(found.map(|found| found.into_entry(now)).into_iter().collect()),
+            RevokeRequest::Certificate(_) => {
+                Ok(found.map(|found| found.into_entry(now)).into_iter().collect())
+            }
             RevokeRequest::Serial(serial) => {
                 let serial = unhex(&serial.replace(':', "").to_ascii_lowercase())
                     .map(|bytes| hex_serial(&bytes))
@@ -97,19 +100,6 @@ impl Authority {
     pub fn deny_ticket(&self, jti: Jti, end_unix_s: u64) -> Result<u64, CertsError> {
         self.deny_with(|register| {
             register.denied_tickets.insert(hex(&jti.0), end_unix_s);
-        })
-    }
-
-    /// Denies every ticket of a Controller and writes a new deny list; its number.
-    ///
-    /// # Errors
-    /// As [`Self::deny_ticket`].
-    pub fn deny_controller(&self, controller: &SpiffeId) -> Result<u64, CertsError> {
-        if controller.role() != Role::Controller {
-            return Err(CertsError::NothingToRevoke { what: format!("{controller}: it is no controller") });
-        }
-        self.deny_with(|register| {
-            register.denied_controllers.insert(controller.clone());
         })
     }
 
@@ -170,10 +160,15 @@ impl Authority {
                 number: register.deny_number,
                 iat: now_s,
                 jti: register.denied_tickets.keys().filter_map(jti).collect(),
-                sub: register.denied_controllers.clone(),
+                sub: BTreeSet::new(),
             };
             let list = signer.sign_deny_list(&claims)?;
-            files::write(&self.deny_list_file(), &format!("{list}\n"), Readers::Everybody, Existing::Replace)?;
+            files::write(
+                &self.deny_list_file(),
+                &format!("{list}\n"),
+                Readers::Everybody,
+                Existing::Replace,
+            )?;
             Ok(register.deny_number)
         })
     }

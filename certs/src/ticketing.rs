@@ -14,6 +14,7 @@ use crate::error::CertsError;
 use crate::files::{self, Existing, Readers};
 use crate::leaf::unix_seconds;
 use crate::reading::CertificateFacts;
+use crate::register::Register;
 
 /// Time to start a session with a ticket when nothing else is said.
 pub const TICKET_START_BY: Duration = Duration::from_secs(5 * 60);
@@ -104,6 +105,14 @@ impl Authority {
         TicketKeys::parse(&text).map_err(|error| CertsError::Content { file, reason: error.to_string() })
     }
 
+    /// The key that signs when none is named.
+    ///
+    /// # Errors
+    /// When the register is damaged.
+    pub fn signing_key_id(&self) -> Result<Option<KeyId>, CertsError> {
+        Ok(Register::load(self.dir())?.ticket_key)
+    }
+
     /// Makes a ticket key, which signs from now on; older ones stay acceptable until they are removed.
     ///
     /// # Errors
@@ -160,7 +169,8 @@ impl Authority {
         if request.start_by < Duration::from_secs(1) || request.start_by > request.life {
             return Err(CertsError::TicketTimes { start_by: request.start_by, life: request.life });
         }
-        let start = unix_seconds(request.starts_at.unwrap_or_else(SystemTime::now)).ok_or(CertsError::Clock)?;
+        let start =
+            unix_seconds(request.starts_at.unwrap_or_else(SystemTime::now)).ok_or(CertsError::Clock)?;
         let domain = self.trust_domain();
         let claims = TicketClaims {
             iss: format!("spiffe://{domain}/{}/{ISSUER_ID}", Role::RcServer),
@@ -181,8 +191,8 @@ impl Authority {
     pub(crate) fn ticket_signer(&self, kid: Option<&KeyId>) -> Result<TicketSigner, CertsError> {
         let kid = match kid {
             Some(kid) => kid.clone(),
-            None => crate::register::Register::load(self.dir())?
-                .ticket_key
+            None => self
+                .signing_key_id()?
                 .ok_or_else(|| CertsError::NoTicketKey { dir: self.dir().to_owned() })?,
         };
         let file = self.ticket_key_file(&kid);
