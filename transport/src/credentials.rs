@@ -148,29 +148,53 @@ impl Credentials {
     /// # Errors
     /// The first thing that does not hold, with the file.
     pub fn load(files: &CredentialFiles) -> Result<Self, CredentialError> {
-        let provider = Arc::new(tls::provider());
-        let chain = read_certificates(&files.certificate)?;
-        let key = read_key(&files.key)?;
         let own = |fault| CredentialError::Certificate { file: files.certificate.clone(), fault };
-        let first = chain.first().ok_or_else(|| pem(&files.certificate, "holds no CERTIFICATE"))?.clone();
-        let trust = Trust::load(files, trust_domain_of(&first).map_err(own)?, &provider)?;
-        let (peer, facts) = trust
-            .judge(&first, chain.get(1..).unwrap_or_default(), UnixTime::now(), Usage::Client)
-            .map_err(own)?;
+        let provider = tls::provider();
+        let chain = read_certificates(&files.certificate)?;
+        let (first, intermediates) =
+            chain.split_first().ok_or_else(|| pem(&files.certificate, "holds no CERTIFICATE"))?;
+        let trust = Trust::load(files, trust_domain_of(first).map_err(own)?, &provider)?;
+        let (peer, facts) = trust.judge(first, intermediates, UnixTime::now(), Usage::Client).map_err(own)?;
+        Self::assemble(files, chain, facts, peer.id, trust, provider)
+    }
+
+    /// Loads a certificate that peers will refuse, so that tests can see them do it. Peers are judged as ever.
+    #[cfg(feature = "testing")]
+    pub(crate) fn load_unchecked(files: &CredentialFiles, id: SpiffeId) -> Result<Self, CredentialError> {
+        let provider = tls::provider();
+        let chain = read_certificates(&files.certificate)?;
+        let first = chain.first().ok_or_else(|| pem(&files.certificate, "holds no CERTIFICATE"))?;
+        let facts =
+            CertificateFacts::parse(first).map_err(|error| pem(&files.certificate, &error.to_string()))?;
+        let trust = Trust::load(files, id.trust_domain().clone(), &provider)?;
+        Self::assemble(files, chain, facts, id, trust, provider)
+    }
+
+    fn assemble(
+        files: &CredentialFiles,
+        chain: Vec<CertificateDer<'static>>,
+        facts: CertificateFacts,
+        id: SpiffeId,
+        trust: Trust,
+        provider: CryptoProvider,
+    ) -> Result<Self, CredentialError> {
         let signing_key = provider
             .key_provider
-            .load_private_key(key)
+            .load_private_key(read_key(&files.key)?)
             .map_err(|error| pem(&files.key, &format!("holds a key that cannot be used ({error})")))?;
         let certified_key = CertifiedKey::new(chain, signing_key);
         certified_key.keys_match().map_err(|_| CredentialError::Mismatch {
             key: files.key.clone(),
             certificate: files.certificate.clone(),
         })?;
-        let identity =
-            TlsIdentity { trust: Arc::new(trust), provider, certified_key: Arc::new(certified_key) };
+        let identity = TlsIdentity {
+            trust: Arc::new(trust),
+            provider: Arc::new(provider),
+            certified_key: Arc::new(certified_key),
+        };
         let listeners = Listeners::new(&identity)
             .map_err(|error| pem(&files.certificate, &format!("cannot be used for TLS ({error})")))?;
-        Ok(Self { identity, listeners, facts, id: peer.id, files: files.clone() })
+        Ok(Self { identity, listeners, facts, id, files: files.clone() })
     }
 
     /// Our identity.

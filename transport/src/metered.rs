@@ -57,6 +57,13 @@ impl AsyncRead for Metered {
         let Some(limit) = this.budget else { return Pin::new(&mut this.io).poll_read(cx, buf) };
         let left = limit.saturating_sub(this.read);
         if left == 0 {
+            // One byte more tells a peer that goes on from one that has ended.
+            let mut probe = [0];
+            let mut probe = ReadBuf::new(&mut probe);
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut probe))?;
+            if probe.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, BudgetExceeded { limit })));
         }
         let mut bounded = buf.take(left);

@@ -155,6 +155,13 @@ impl TestCa {
         Credentials::load(&self.issue(&self.id(path), dns_names)).unwrap()
     }
 
+    /// Credentials that peers refuse: only what TLS itself needs is checked. They judge peers by this CA, whoever
+    /// issued them.
+    pub fn unchecked(&self, files: &CredentialFiles) -> Credentials {
+        let files = CredentialFiles { ca: self.ca_file(), crl: None, ..files.clone() };
+        Credentials::load_unchecked(&files, self.id("target/unchecked")).unwrap()
+    }
+
     /// Revokes a certificate made by [`Self::issue`], and writes the list.
     pub fn revoke(&self, files: &CredentialFiles) {
         let count = files.certificate.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap();
