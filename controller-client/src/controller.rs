@@ -4,7 +4,7 @@ use rc_client::{
     ClientConfig, Endpoint, EndpointStatus, Events, LocateError, PinStatus, ProbeError, ProbeReport,
     SetupError,
 };
-use rc_proto::wire::{EndpointId, Role};
+use rc_proto::wire::{EndpointId, Role, SessionId};
 
 use crate::error::ConnectError;
 use crate::session::Session;
@@ -59,6 +59,11 @@ impl Controller {
     /// When none is found within the time for a race.
     pub async fn pinned(&self) -> Result<PinStatus, LocateError> {
         self.endpoint.pinned().await
+    }
+
+    /// Ends a session at once; false when there is none of that id.
+    pub fn disconnect(&self, session: SessionId) -> bool {
+        self.endpoint.disconnect(session)
     }
 
     /// The Controller as it is now.

@@ -33,6 +33,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod config;
 mod offer;
 mod target;

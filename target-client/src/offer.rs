@@ -1,6 +1,6 @@
 //! A channel that a Controller wants, before the application has said yes or no.
 
-use rc_client::{Channel, PendingChannel, SessionEnd};
+use rc_client::{Channel, PendingChannel, Withdrawn};
 use rc_proto::wire::codes::{Class, ResetCode};
 use rc_proto::wire::{ChannelId, EndpointId, ServiceName, SessionId};
 
@@ -55,8 +55,8 @@ impl Offer {
     /// Says yes.
     ///
     /// # Errors
-    /// When the session ended, or the Controller withdrew the request, in the meantime.
-    pub fn accept(self) -> Result<Channel, SessionEnd> {
+    /// When the Controller withdrew the request or the session ended in the meantime.
+    pub fn accept(self) -> Result<Channel, Withdrawn> {
         self.pending.accept()
     }
 

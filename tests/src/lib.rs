@@ -1,2 +1,49 @@
-//! Integration harness, simulations, end-to-end tests and the demo.
+//! The integration harness: a whole deployment on one machine, of real processes, with the distances between regions.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use rc_tests::{Mesh, NodeProgram};
+//!
+//! # async fn example() -> Result<(), rc_tests::HarnessError> {
+//! let mesh = Mesh::builder(NodeProgram::new("/path/to/rc-node"))
+//!     .region("in", 2)
+//!     .region("us", 2)
+//!     .rtt("in", "us", Duration::from_millis(220))
+//!     .start()
+//!     .await?;
+//! let target = mesh.target("in", "pc-17").start(&mesh).await?;
+//! let alice = mesh.controller("us", "alice")?;
+//! let ticket = mesh.ticket(&alice, "pc-17", &["shell"])?;
+//! let output = alice.command(&["shell", "pc-17", "--", "hostname"], &ticket).output().await;
+//! # drop((target, output));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Brokers, targets, controllers and DNS servers are processes of one node program: `rc-node` of this crate, or any
+//! executable that calls [`node::run`] with the arguments behind its own. Each region sees every broker through a
+//! [`relay::DelayRelay`] of its own, at addresses that the region's own DNS server answers with.
 #![forbid(unsafe_code)]
+
+pub mod addresses;
+mod configs;
+pub mod demo;
+pub mod endpoints;
+mod error;
+pub mod eventually;
+pub mod layout;
+mod mesh;
+pub mod node;
+pub mod process;
+pub mod relay;
+
+pub use endpoints::{ControllerNode, TargetBuilder, TargetNode};
+pub use error::HarnessError;
+pub use eventually::{eventually, eventually_async};
+pub use mesh::{BrokerNode, Mesh, MeshBuilder};
+pub use process::NodeProgram;
+
+/// A span in milliseconds; for [`MeshBuilder::rtt`].
+pub const fn ms(count: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(count)
+}

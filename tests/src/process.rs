@@ -38,6 +38,12 @@ impl NodeProgram {
         Ok(Self { executable: std::env::current_exe()?, arguments: vec![hidden.to_owned()] })
     }
 
+    /// The program and its own arguments as words of a shell.
+    pub fn line(&self) -> String {
+        let executable = self.executable.display().to_string();
+        std::iter::once(executable).chain(self.arguments.iter().cloned()).collect::<Vec<_>>().join(" ")
+    }
+
     /// A command that runs node `kind` with `arguments`.
     pub fn command(&self, kind: &str, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.executable);

@@ -8,9 +8,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Files over 500 production lines, each with its reason. The list only shrinks.
-const LONG_FILES: &[(&str, &str)] = &[
-    ("proto/src/wire/message.rs", "one frozen struct after another and nothing else"),
-];
+const LONG_FILES: &[(&str, &str)] =
+    &[("proto/src/wire/message.rs", "one frozen struct after another and nothing else")];
 
 /// Structs over 12 fields, each with its reason. The list only shrinks.
 const WIDE_STRUCTS: &[(&str, &str)] = &[];
@@ -20,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rc-proto", &[]),
     ("rc-transport", &["rc-proto"]),
     ("rc-daemon", &["rc-proto"]),
-    ("rc-client", &["rc-proto", "rc-transport"]),
+    ("rc-client", &["rc-proto", "rc-transport", "rc-daemon"]),
     ("rc-controller-client", &["rc-proto", "rc-transport", "rc-client", "rc-daemon"]),
     ("rc-target-client", &["rc-proto", "rc-transport", "rc-client", "rc-daemon"]),
     ("rc-broker", &["rc-proto", "rc-transport", "rc-daemon"]),
@@ -30,8 +29,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// What a pure crate may never pull in, however deep.
 const NOT_IN_PROTO: &[&str] = &[
-    "tokio", "quinn", "quinn-proto", "rustls", "tokio-rustls", "hickory-proto", "hickory-resolver", "dashmap",
-    "socket2", "rustix", "mio",
+    "tokio",
+    "quinn",
+    "quinn-proto",
+    "rustls",
+    "tokio-rustls",
+    "hickory-proto",
+    "hickory-resolver",
+    "dashmap",
+    "socket2",
+    "rustix",
+    "mio",
 ];
 
 fn root() -> PathBuf {
@@ -60,9 +68,11 @@ fn production_edges(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let mut edges = BTreeMap::new();
     for node in nodes {
         let from = names[node["id"].as_str().unwrap()].to_owned();
-        let to = node["deps"].as_array().unwrap().iter().filter(|dep| {
-            dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
-        });
+        let to = node["deps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|dep| dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null()));
         let to = to.map(|dep| names[dep["pkg"].as_str().unwrap()].to_owned());
         edges.entry(from).or_insert_with(BTreeSet::new).extend(to);
     }
@@ -101,7 +111,18 @@ fn proto_pulls_in_no_io() {
 #[test]
 fn there_is_one_crypto_provider() {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--workspace", "--locked", "--offline", "-e", "normal", "--prefix", "none", "-f", "{p}"])
+        .args([
+            "tree",
+            "--workspace",
+            "--locked",
+            "--offline",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "-f",
+            "{p}",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
@@ -234,7 +255,8 @@ fn manifests() -> Vec<(String, String)> {
 }
 
 /// Crates whose library parts run on every desktop system.
-const PORTABLE: &[&str] = &["proto/src", "transport/src", "client/src", "controller-client/src", "target-client/src"];
+const PORTABLE: &[&str] =
+    &["proto/src", "transport/src", "client/src", "controller-client/src", "target-client/src"];
 
 /// The one module of each portable crate that may name an operating system, behind `cfg`.
 const PLATFORM_MODULES: &[&str] = &[
@@ -247,13 +269,17 @@ const PLATFORM_MODULES: &[&str] = &[
 
 #[test]
 fn library_parts_are_portable() {
-    let unix_only = ["std::os::unix", "std::os::fd", "tokio::net::Unix", "pty_process", "rustix::", "signal::unix"];
+    let unix_only =
+        ["std::os::unix", "std::os::fd", "tokio::net::Unix", "pty_process", "rustix::", "signal::unix"];
     for (path, text) in production_sources() {
         let portable = PORTABLE.iter().any(|prefix| path.starts_with(prefix));
         let platform = PLATFORM_MODULES.iter().any(|prefix| path.starts_with(prefix));
         if portable && !platform {
             for needle in unix_only {
-                assert!(!text.contains(needle), "{path} names {needle}: it belongs into the crate's platform module");
+                assert!(
+                    !text.contains(needle),
+                    "{path} names {needle}: it belongs into the crate's platform module"
+                );
             }
         }
     }
@@ -263,7 +289,9 @@ fn library_parts_are_portable() {
 fn proto_modules_share_only_the_ids_of_wire() {
     let modules = ["identity", "session", "select", "mesh"];
     for (path, text) in production_sources() {
-        let Some(module) = modules.iter().find(|m| path.starts_with(&format!("proto/src/{m}/"))) else { continue };
+        let Some(module) = modules.iter().find(|m| path.starts_with(&format!("proto/src/{m}/"))) else {
+            continue;
+        };
         for other in modules.iter().filter(|other| *other != module) {
             assert!(!text.contains(&format!("crate::{other}")), "{path} imports crate::{other}");
         }

@@ -50,7 +50,7 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     .range("100ms", "60s")
     .too_small("far brokers are lost")
     .too_large("a broken broker delays the next one"),
-    Knob::new("timers.race", Kind::Duration, "6s", "For the race to the first usable broker.")
+    Knob::new("timers.locate", Kind::Duration, "10s", "How long a command waits for a usable broker.")
         .range("100ms", "120s")
         .too_small("no broker is found on a slow network")
         .too_large("a clear error comes late"),
@@ -72,10 +72,6 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     .range("100ms", "60s")
     .too_small("sessions over slow networks fail")
     .too_large("a silent peer is noticed late"),
-    Knob::new("timers.dns", Kind::Duration, "1500ms", "For DNS, before the last-known-good list is used.")
-        .range("50ms", "30s")
-        .too_small("slow DNS counts as broken")
-        .too_large("a start with broken DNS takes long"),
     Knob::new("timers.keep_alive", Kind::Duration, "15s", "Between pings on the control link.")
         .range("100ms", "5m")
         .too_small("wastes traffic and battery")
@@ -125,10 +121,9 @@ pub fn read_client_config(reader: &mut Reader<'_>) -> ClientConfig {
     }
     let timers = Timers {
         dial: reader.read("timers.dial"),
-        race: reader.read("timers.race"),
+        locate: reader.read("timers.locate"),
         open_path: reader.read("timers.open_path"),
         attach: reader.read("timers.attach"),
-        dns: reader.read("timers.dns"),
         keep_alive: reader.read("timers.keep_alive"),
         keep_alive_answer: reader.read("timers.keep_alive_answer"),
         pool_idle: reader.read("timers.pool_idle"),

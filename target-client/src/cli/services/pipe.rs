@@ -26,37 +26,40 @@ pub(super) async fn run(channel: impl Stream, command: &[String]) -> Result<(), 
         return Err(failed(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
     };
     let (mut from_peer, mut to_peer) = tokio::io::split(channel);
-    let feed = async {
+    let feed = async move {
         // A command that stops reading early is its own business; only a lost channel is an error.
         match tokio::io::copy(&mut from_peer, &mut input).await {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
-            Ok(_) | Err(_) => {
-                drop(input);
-                Ok(())
-            }
+            Ok(_) | Err(_) => Ok(()),
         }
     };
-    let answer = async {
+    let answer = async move {
         tokio::io::copy(&mut output, &mut to_peer).await?;
-        child.wait().await
+        let status = child.wait().await?;
+        Ok::<_, std::io::Error>((status, to_peer))
     };
-    tokio::pin!(feed);
-    tokio::pin!(answer);
-    let mut fed = false;
-    let status = loop {
-        tokio::select! {
-            status = &mut answer => break status?,
-            result = &mut feed, if !fed => {
-                result?;
-                fed = true;
-            }
-        }
-    };
+    let (status, mut to_peer) = join_until_answered(feed, answer).await?;
     if !status.success() {
         return Err(ServiceError::Failed { program: program.clone(), status });
     }
     to_peer.shutdown().await?;
     Ok(())
+}
+
+/// Runs both sides; done when the answer is, whatever is left to feed. A failed feed ends both.
+async fn join_until_answered<T>(
+    feed: impl Future<Output = std::io::Result<()>>,
+    answer: impl Future<Output = std::io::Result<T>>,
+) -> std::io::Result<T> {
+    tokio::pin!(feed);
+    tokio::pin!(answer);
+    tokio::select! {
+        answered = &mut answer => answered,
+        fed = &mut feed => match fed {
+            Ok(()) => answer.await,
+            Err(error) => Err(error),
+        },
+    }
 }
 
 #[cfg(all(test, unix))]

@@ -1,0 +1,65 @@
+//! `connect`: standard input and output joined to one service; what OpenSSH's `ProxyCommand` runs.
+
+use rc_client::OpenOptions;
+use rc_daemon::cli::CommonArgs;
+use rc_daemon::{ExitStatus, Failure};
+use rc_proto::wire::codes::Class;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::arguments::ConnectArgs;
+use super::session::{Running, open};
+use super::standard::StandardInput;
+
+/// Bytes of one read.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+pub(super) async fn run(common: &CommonArgs, arguments: &ConnectArgs) -> Result<ExitStatus, Failure> {
+    let running = Running::start(common, &arguments.ticket)?;
+    let session = running.connect(&arguments.target).await?;
+    let channel = open(&session, &arguments.service, OpenOptions::default().class(Class::SCREEN)).await?;
+    let (mut from_target, mut to_target) = tokio::io::split(channel);
+    let sending = async {
+        let mut input = StandardInput::new();
+        copy(&mut input, &mut to_target).await?;
+        to_target.shutdown().await
+    };
+    let mut output = tokio::io::stdout();
+    let receiving = copy(&mut from_target, &mut output);
+    tokio::pin!(sending);
+    tokio::pin!(receiving);
+    let outcome = tokio::select! {
+        received = &mut receiving => received,
+        sent = &mut sending => match sent {
+            Ok(()) => receiving.await,
+            Err(error) => Err(error),
+        },
+    };
+    outcome.map_err(|error| broken(&error))?;
+    running.stop().await;
+    Ok(ExitStatus::Ok)
+}
+
+/// What a broken channel or local stream means for the exit code.
+pub(super) fn broken(error: &std::io::Error) -> Failure {
+    let status = match error.kind() {
+        std::io::ErrorKind::ConnectionReset => ExitStatus::Refused,
+        std::io::ErrorKind::ConnectionAborted => ExitStatus::SessionLost,
+        std::io::ErrorKind::BrokenPipe => return Failure::silent(ExitStatus::Ok),
+        _ => ExitStatus::Internal,
+    };
+    Failure::from_error(status, error)
+}
+
+/// Copies until the end, passing each read on at once.
+async fn copy(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        to.write_all(bytes).await?;
+        to.flush().await?;
+    }
+}
