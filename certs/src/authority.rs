@@ -134,6 +134,7 @@ impl Authority {
         files::write(&dir.join(CA_CERTIFICATE), &certificate.pem(), Readers::Everybody, options.existing)?;
         let mut register = Register::new(trust_domain.clone());
         register.store(dir, options.existing, unix_seconds(now).ok_or(CertsError::Clock)?)?;
+        crate::ticketing::forget_keys(dir)?;
         drop(lock);
         let authority = Self::open(dir)?;
         authority.write_crl(crate::revocation::CRL_LIFE)?;

@@ -92,9 +92,9 @@ pub(crate) fn write(file: &Path, text: &str, readers: Readers, existing: Existin
         Existing::Replace => draft.persist(file),
         Existing::Keep => draft.persist_noclobber(file),
     };
-    placed.map_err(|error| match error.error.kind() {
-        std::io::ErrorKind::AlreadyExists => FileError::Exists { file: file.to_owned() },
-        _ => failed(error.error),
+    placed.map_err(|error| {
+        let exists = error.error.kind() == std::io::ErrorKind::AlreadyExists;
+        if exists { FileError::Exists { file: file.to_owned() } } else { failed(error.error) }
     })?;
     platform::sync_dir(dir).map_err(failed)
 }

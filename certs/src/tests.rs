@@ -252,7 +252,7 @@ fn the_list_is_empty_at_first_and_its_number_only_goes_up() {
     assert_eq!(crl_of(&authority), (1, vec![], 30 * 86_400));
     let leaf = authority.issue(&request(Role::Target)).unwrap();
     let revoked = authority.revoke(&RevokeRequest::Certificate(leaf.certificate.clone())).unwrap();
-    assert_eq!(revoked, [leaf.serial.clone()]);
+    assert_eq!(revoked, vec![leaf.serial.clone()]);
     assert_eq!(crl_of(&authority), (2, vec![leaf.serial.clone()], 30 * 86_400));
     assert_eq!(authority.revoke(&RevokeRequest::Serial(leaf.serial.clone())).unwrap(), Vec::<String>::new());
     assert_eq!(authority.write_crl(Duration::from_secs(60)).unwrap(), 4);

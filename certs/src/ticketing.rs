@@ -206,3 +206,12 @@ impl Authority {
         self.dir().join(format!("ticket-{kid}.key"))
     }
 }
+
+/// Empties the public set of an authority that is replaced: nothing signs for the new one yet.
+pub(crate) fn forget_keys(dir: &Path) -> Result<(), CertsError> {
+    let file = dir.join(PUBLIC_KEYS);
+    if file.exists() {
+        files::write(&file, &TicketKeys::default().to_json(), Readers::Everybody, Existing::Replace)?;
+    }
+    Ok(())
+}

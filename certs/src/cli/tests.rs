@@ -66,6 +66,13 @@ fn init_makes_an_authority_and_names_the_next_commands() {
     assert!(again.is_usage(), "{again}");
     answer(&dir, "init DIR/pki --trust-domain mesh.test --force --key-type ed25519").unwrap();
     answer(&dir, "issue target pc-18 --dir DIR/pki").unwrap();
+    let keys = answer(&dir, "ticket-key --dir DIR/pki --list").unwrap();
+    assert_ne!(
+        field(&keys, "kids"),
+        &serde_json::json!([kid]),
+        "the replaced authority's ticket key is gone"
+    );
+    assert_eq!(field(&keys, "kids").as_array().unwrap().len(), 1);
 }
 
 #[test]
