@@ -4,6 +4,8 @@
 //! to refresh: change the version of the message instead. `RC_WRITE_GOLDENS=1` writes files that do not exist yet,
 //! and never touches one that does.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets none may panic")]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -52,8 +54,6 @@ fn open_path() -> OpenPath {
 }
 
 fn link_messages() -> Vec<(&'static str, Message)> {
-    let instance = InstanceId([0x22; 16]);
-    let scores = || vec![(broker("eu/b1"), 12), (broker("us/b1"), 100_000)];
     vec![
         (
             "hello",
@@ -116,6 +116,24 @@ fn link_messages() -> Vec<(&'static str, Message)> {
             .into(),
         ),
         (
+            "drain",
+            Drain {
+                deadline_ms: 30_000,
+                alternates: alternates(),
+                slots: vec![(PathId([0x11; 16]), 0), (PathId([0x12; 16]), 1500)],
+                ext: ext(),
+            }
+            .into(),
+        ),
+    ]
+}
+
+fn registration_messages() -> Vec<(&'static str, Message)> {
+    let instance = InstanceId([0x22; 16]);
+    vec![
+        ("score-report", ScoreReport { scores: scores(), age_ms: 5000, ext: ext() }.into()),
+        ("retry-after", RetryAfter { after_ms: 250, alternates: alternates(), ext: ext() }.into()),
+        (
             "register",
             Register {
                 instance,
@@ -132,20 +150,12 @@ fn link_messages() -> Vec<(&'static str, Message)> {
             Registered { generation: Generation(3), role: RegistrationRole::PRIMARY, ext: ext() }.into(),
         ),
         ("superseded", Superseded { by: instance, back_off_ms: 60_000, ext: ext() }.into()),
-        ("retry-after", RetryAfter { after_ms: 250, alternates: alternates(), ext: ext() }.into()),
         ("unregister", Unregister { instance, generation: Generation(4), ext: ext() }.into()),
-        (
-            "drain",
-            Drain {
-                deadline_ms: 30_000,
-                alternates: alternates(),
-                slots: vec![(PathId([0x11; 16]), 0), (PathId([0x12; 16]), 1500)],
-                ext: ext(),
-            }
-            .into(),
-        ),
-        ("score-report", ScoreReport { scores: scores(), age_ms: 5000, ext: ext() }.into()),
     ]
+}
+
+fn scores() -> Vec<(BrokerId, u32)> {
+    vec![(broker("eu/b1"), 12), (broker("us/b1"), 100_000)]
 }
 
 fn path_messages() -> Vec<(&'static str, Message)> {
@@ -293,7 +303,7 @@ fn mesh_messages() -> Vec<(&'static str, Message)> {
 
 /// At least one of each kind, every field away from its default somewhere.
 fn samples() -> Vec<(&'static str, Message)> {
-    [link_messages(), path_messages(), mesh_messages()].concat()
+    [link_messages(), registration_messages(), path_messages(), mesh_messages()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

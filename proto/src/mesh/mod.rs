@@ -25,3 +25,6 @@ pub use locate::{LocateEvent, LocateKind, LocateQuery, Location, Question, rende
 pub use matrix::Matrix;
 pub use members::{GossipTimer, MemberHint, Members, MeshCounts};
 pub use route::{MovePolicy, PathMove, Route, RouteRequest};
+
+#[cfg(test)]
+mod tests;

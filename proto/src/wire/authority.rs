@@ -221,7 +221,11 @@ fn by_role(role: Role, alpn: Alpn, kind: MessageKind) -> bool {
             Role::Broker => alpn == Alpn::Mesh,
             Role::RcServer | Role::TrafficManager => false,
         },
-        K::Ping => matches!(role, Role::Controller | Role::Target | Role::Broker | Role::TrafficManager),
+        K::Ping => match role {
+            Role::Controller | Role::Target | Role::TrafficManager => alpn == Alpn::Control,
+            Role::Broker => true,
+            Role::RcServer => false,
+        },
         K::Register | K::Unregister | K::JoinPath => role == Role::Target,
         K::OpenPath => role == Role::Controller,
         K::ClosePath => matches!(role, Role::Controller | Role::Target),

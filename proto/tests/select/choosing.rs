@@ -98,7 +98,7 @@ fn a_state_older_than_30_s_is_not_believed() {
     let mut rng = SmallRng::seed_from_u64(6);
     let old = Broker::new("r/old", ms(5));
     let fresh = Broker::new("r/fresh", ms(100));
-    let mut standings = measured(&[old.clone()], 5, at(0), &mut rng);
+    let mut standings = measured(std::slice::from_ref(&old), 5, at(0), &mut rng);
     for (now, expected, relaxed) in
         [(30_000, "r/old", Relaxation::Nothing), (30_001, "r/old", Relaxation::Staleness)]
     {

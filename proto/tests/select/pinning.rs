@@ -158,7 +158,7 @@ fn a_drain_moves_at_once_and_never_back_to_the_same_broker() {
         let verdict = round(&mut held(&drained.id, at(0)), &standings, occupancy, at(0));
         assert_eq!(moved_to(&verdict).and_then(|choice| choice.chosen.clone()), Some(other.id));
         assert_eq!(matches!(verdict, PinVerdict::Handover(_)), hands_over);
-        let alone = measured(&[drained.clone()], 5, at(0), &mut SmallRng::seed_from_u64(1));
+        let alone = measured(std::slice::from_ref(&drained), 5, at(0), &mut SmallRng::seed_from_u64(1));
         let verdict = round(&mut held(&drained.id, at(0)), &alone, occupancy, at(0));
         assert_eq!(moved_to(&verdict), None, "with nowhere to go it stays");
     }

@@ -133,6 +133,7 @@ pub(crate) struct FirstChoice {
     pub(crate) now: Moment,
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Event {
     DialDone(AttemptId, usize),
     Pong(usize, u64),
