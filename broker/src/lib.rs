@@ -1,4 +1,31 @@
-//! The broker daemon: registration, locate, mesh and relay.
+//! The broker daemon: where Targets register, Controllers open paths, and bytes are passed on unread.
+//!
+//! A broker holds no session state; it knows paths. Everything that it decides is in [`core`], pure; around it are
+//! the tasks that own sockets.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`core`] | registry, admission, search, routes, path table, drain, load |
+//! | `listener` | accepting and handshakes |
+//! | `control` | an endpoint's control link |
+//! | `path` | the first frame of a leg up to the splice |
+//! | [`relay`] | the pipe between two legs |
+//! | `mesh` | links, questions and legs between brokers |
+//! | [`server`](Broker) | assembling, drain, stop |
+//! | [`status`] | what the admin socket answers |
 #![forbid(unsafe_code)]
 
+mod control;
 pub mod core;
+mod links;
+mod listener;
+mod mesh;
+mod node;
+mod path;
+pub mod relay;
+mod server;
+pub mod status;
+mod tickets;
+
+pub use mesh::Seed;
+pub use server::{Broker, BrokerConfig, Parts, RunningBroker, StartError};

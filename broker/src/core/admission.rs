@@ -120,6 +120,7 @@ pub struct Admission {
     all_opens: Bucket,
     all_opens_rate: Rate,
     next_slot: Moment,
+    parked: BTreeMap<EndpointId, usize>,
 }
 
 impl Admission {
@@ -138,6 +139,7 @@ impl Admission {
             all_opens: Bucket::full(all_opens_rate, now),
             all_opens_rate,
             next_slot: now,
+            parked: BTreeMap::new(),
         }
     }
 
@@ -168,6 +170,25 @@ impl Admission {
         let slot = self.next_slot.max(earliest).min(now + SLOT_MAX);
         self.next_slot = slot + step;
         Err(slot.since(now))
+    }
+
+    /// Whether one more open of this Controller may wait for an absent Target; each yes is given back by
+    /// [`Self::end_park`].
+    pub fn begin_park(&mut self, controller: &EndpointId) -> bool {
+        let parked = self.parked.entry(controller.clone()).or_default();
+        let fits = *parked < wire_limits::PARKED_PER_CONTROLLER_MAX;
+        *parked += usize::from(fits);
+        fits
+    }
+
+    /// An open of this Controller waits no more.
+    pub fn end_park(&mut self, controller: &EndpointId) {
+        if let Some(parked) = self.parked.get_mut(controller) {
+            *parked = parked.saturating_sub(1);
+            if *parked == 0 {
+                self.parked.remove(controller);
+            }
+        }
     }
 
     /// Forgets what says nothing any more; called now and then.
@@ -257,6 +278,17 @@ mod tests {
             }
         }
         assert_eq!(slots, [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]);
+    }
+
+    #[test]
+    fn a_controller_waits_for_absent_targets_with_four_opens() {
+        let mut admission = Admission::new(&Limits::default(), at(0));
+        let alice = controller("alice");
+        assert_eq!([(); 5].map(|()| admission.begin_park(&alice)), [true, true, true, true, false]);
+        admission.end_park(&alice);
+        assert!(admission.begin_park(&alice));
+        (0..4).for_each(|_| admission.end_park(&alice));
+        assert!(admission.parked.is_empty());
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::standing::{Claim, Verdict, judge};
 
 /// Remote registrations remembered of one Target; more are not needed to find it.
 const REMOTE_PER_TARGET_MAX: usize = 8;
+/// Opens that watch one Target, the parked ones included: what is tried through other brokers watches too.
+const WATCHES_PER_TARGET_MAX: usize = 256;
 
 /// Numbers the control links of this broker run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -88,6 +90,17 @@ pub enum Found<L> {
         /// Where others said that it is, best first.
         hints: Vec<Hint>,
     },
+    /// More opens watch this Target than may.
+    Full,
+}
+
+/// Whether an open may wait now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It waits, and counts as parked.
+    Waiting,
+    /// A registration has woken it meanwhile.
+    Woken,
     /// As many opens wait for this Target as may.
     Full,
 }
@@ -105,6 +118,8 @@ struct Parked<P> {
     park: ParkId,
     instance: Option<InstanceId>,
     wake: P,
+    /// Whether it waits for the Target, rather than for an attempt.
+    waits: bool,
 }
 
 struct PendingJoin<J> {
@@ -222,13 +237,27 @@ impl<L: Clone, P, J> Registry<L, P, J> {
         if let Some(found) = presence.find(instance) {
             return Found::Here(found);
         }
-        if presence.parked.len() >= limits::PARKED_PER_TARGET_MAX {
+        if presence.parked.len() >= WATCHES_PER_TARGET_MAX {
             return Found::Full;
         }
         let park = ParkId(presence.next_park);
         presence.next_park += 1;
-        presence.parked.push(Parked { park, instance, wake });
+        presence.parked.push(Parked { park, instance, wake, waits: false });
         Found::Parked { park, hints: presence.hints_for(instance) }
+    }
+
+    /// Everything else was tried: the open waits for a registration from now on.
+    pub fn settle(&self, target: &EndpointId, park: ParkId) -> Settled {
+        let Some(mut presence) = self.targets.get_mut(target) else { return Settled::Woken };
+        let waiting = presence.parked.iter().filter(|parked| parked.waits && parked.park != park).count();
+        let Some(parked) = presence.parked.iter_mut().find(|parked| parked.park == park) else {
+            return Settled::Woken;
+        };
+        if waiting >= limits::PARKED_PER_TARGET_MAX {
+            return Settled::Full;
+        }
+        parked.waits = true;
+        Settled::Waiting
     }
 
     /// Takes a watch back. `None` when a registration has woken it already.

@@ -136,16 +136,29 @@ fn parked_opens_of_a_target_are_limited_to_eight() {
     let registry = Sut::new();
     let target = target("pc-1");
     let (wake, _woken) = mpsc::channel();
-    let mut last = None;
-    for round in 0..limits::PARKED_PER_TARGET_MAX {
-        match registry.find_or_park(&target, None, wake.clone()) {
-            Found::Parked { park, .. } => last = Some(park),
-            other => panic!("{round}: {other:?}"),
-        }
-    }
-    assert!(matches!(registry.find_or_park(&target, None, wake.clone()), Found::Full));
-    assert!(registry.unpark(&target, last.unwrap()).is_some());
-    assert!(matches!(registry.find_or_park(&target, None, wake), Found::Parked { .. }));
+    let watch = || match registry.find_or_park(&target, None, wake.clone()) {
+        Found::Parked { park, .. } => park,
+        other => panic!("{other:?}"),
+    };
+    let parks: Vec<_> = (0..limits::PARKED_PER_TARGET_MAX + 1).map(|_| watch()).collect();
+    let settled: Vec<_> = parks.iter().map(|park| registry.settle(&target, *park)).collect();
+    assert!(settled[..8].iter().all(|settled| *settled == Settled::Waiting));
+    assert_eq!(settled[8], Settled::Full);
+    assert!(registry.unpark(&target, parks[0]).is_some());
+    assert_eq!(registry.settle(&target, parks[8]), Settled::Waiting);
+    assert_eq!(registry.settle(&target, parks[8]), Settled::Waiting);
+}
+
+#[test]
+fn an_open_that_was_woken_before_it_waits_looks_again() {
+    let registry = Sut::new();
+    let target = target("pc-1");
+    let (wake, _woken) = mpsc::channel();
+    let Found::Parked { park, .. } = registry.find_or_park(&target, None, wake) else { panic!() };
+    let (woken, _) = stands(registry.register(&target, claim(1, 1, 1, P), LinkId(1), "a", 0, NOW));
+    assert_eq!(woken, 1);
+    assert_eq!(registry.settle(&target, park), Settled::Woken);
+    assert!(registry.unpark(&target, park).is_none());
 }
 
 #[test]

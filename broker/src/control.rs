@@ -1,0 +1,294 @@
+//! One endpoint's control link: Hello and Welcome, probes, registrations, and what the broker has to tell.
+
+use std::time::Duration;
+
+use rc_daemon::clock::unix_ms;
+use rc_daemon::events::Severity;
+use rc_proto::wire::codes::{PathEnd, RegistrationRole};
+use rc_proto::wire::message::{
+    ClosePath, Hello, Message, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
+};
+use rc_proto::wire::{EndpointId, Ext, limits, version};
+use rc_transport::{ControlPeer, FramingError, Leg, MessageStream};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::core::limits::reconnect_spread;
+use crate::core::registry::{LinkId, Registering, Registration};
+use crate::core::standing::Claim;
+use crate::links::{ControlHandle, Outbox, SharedNode};
+use crate::node::{Node, count, micros, millis};
+
+/// How long one message may take to write before the link is given up.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// What a superseded instance waits at least.
+const SUPERSEDED_BACK_OFF: Duration = Duration::from_secs(60);
+/// What a registration beyond a limit waits.
+const RETRY_LATER: Duration = Duration::from_secs(5);
+
+/// Serves a control link to its end.
+pub(crate) async fn serve(node: SharedNode, peer: ControlPeer, leg: Leg) {
+    let remote = leg.remote();
+    let cost_us = micros(leg.handshake_round_trip());
+    let Some(outbox) = node.links.add(peer.clone(), remote, node.limits.control_links) else {
+        count(&node.record.counters.connections_refused);
+        return;
+    };
+    let link_id = outbox.link_id;
+    let mut link = ControlLink {
+        node: &node,
+        peer: &peer,
+        cost_us,
+        link_id,
+        handle: outbox.handle.clone(),
+        welcomed: false,
+    };
+    let outcome = link.run(MessageStream::over(leg), outbox).await;
+    node.links.remove(link_id);
+    if let Some(target) = link.target() {
+        leave(&node, target, link_id);
+    }
+    if let Err(error) = outcome
+        && error.is_misbehaviour()
+    {
+        count(&node.record.counters.messages_refused);
+        let entry = node.event(Severity::Warn, "link.refused");
+        node.record(
+            entry.with_text("peer", peer_text(&peer)).with_text("remote", remote).with_text("reason", error),
+        );
+    }
+}
+
+/// Ends what came over a lost link, and tells the mesh.
+fn leave(node: &Node, target: &EndpointId, link_id: LinkId) {
+    let departed = node.presence.link_lost(target, link_id);
+    for registration in &departed.registrations {
+        node.mesh.announce(node, target, &registration.claim, false);
+        let entry = node.event(Severity::Info, "target.left").with_text("target", target);
+        node.record(entry.with_text("instance", registration.claim.instance));
+    }
+}
+
+struct ControlLink<'n> {
+    node: &'n SharedNode,
+    peer: &'n ControlPeer,
+    cost_us: u32,
+    link_id: LinkId,
+    handle: ControlHandle,
+    welcomed: bool,
+}
+
+impl ControlLink<'_> {
+    fn target(&self) -> Option<&EndpointId> {
+        match self.peer {
+            ControlPeer::Target(id) => Some(id),
+            ControlPeer::Controller(_) | ControlPeer::TrafficManager(_) => None,
+        }
+    }
+
+    async fn run(&mut self, mut stream: MessageStream<Leg>, mut outbox: Outbox) -> Result<(), FramingError> {
+        let stop = self.node.lifetime.stop.clone();
+        let mut silence_ends = Instant::now() + limits::PRE_AUTH_DEADLINE;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return close(stream).await,
+                () = outbox.close.cancelled() => return Ok(()),
+                Some(message) = outbox.queue.recv() => {
+                    if !write(&mut stream, &message).await? {
+                        return Ok(());
+                    }
+                }
+                received = timeout_at(silence_ends, stream.recv()) => {
+                    let Ok(received) = received else { return Ok(()) };
+                    let Some(message) = received? else { return close(stream).await };
+                    silence_ends = Instant::now() + self.node.timers.control_silence;
+                    match self.answer(&mut stream, message) {
+                        Reply::Nothing => {}
+                        Reply::Close => return close(stream).await,
+                        Reply::Send(message) => {
+                            if !write(&mut stream, &message).await? {
+                                return Ok(());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, stream: &mut MessageStream<Leg>, message: Message) -> Reply {
+        match message {
+            Message::Ping(ping) => Reply::Send(Box::new(self.node.pong(ping.nonce).into())),
+            Message::Hello(hello) => self.welcome(stream, &hello),
+            // Only a probe may come without Hello.
+            _ if !self.welcomed => Reply::Close,
+            Message::Register(register) => self.register(&register),
+            Message::Unregister(unregister) => self.unregister(&unregister),
+            Message::ClosePath(close) => self.close_path(&close),
+            // What an endpoint measured is for the traffic manager, which reads it elsewhere.
+            Message::ScoreReport(_) => Reply::Nothing,
+            // The table of roles lets no endpoint send any other message on a control link.
+            _ => Reply::Close,
+        }
+    }
+
+    fn welcome(&mut self, stream: &mut MessageStream<Leg>, hello: &Hello) -> Reply {
+        let Ok(agreed) = version::negotiate(version::SUPPORTED, hello.versions, hello.features) else {
+            let entry = self.node.event(Severity::Warn, "link.version");
+            self.node.record(entry.with_text("peer", peer_text(self.peer)));
+            return Reply::Close;
+        };
+        stream.accepted();
+        self.welcomed = true;
+        let node = self.node;
+        let spread = reconnect_spread(node.presence.registration_count());
+        let welcome = Welcome {
+            version: agreed.version,
+            features: agreed.features,
+            broker: node.own.id.clone(),
+            incarnation: node.own.incarnation,
+            name: node.own.name.clone(),
+            addresses: node.own.addresses.clone(),
+            load: node.load(),
+            keep_alive_ms: millis(node.timers.keep_alive),
+            reconnect_spread_ms: millis(spread),
+            alternates: node.alternates(),
+            ext: Ext::none(),
+        };
+        Reply::Send(Box::new(welcome.into()))
+    }
+
+    fn register(&self, register: &Register) -> Reply {
+        let (node, Some(target)) = (self.node, self.target()) else { return Reply::Close };
+        let known_role = [RegistrationRole::PRIMARY, RegistrationRole::STANDBY, RegistrationRole::RESUME];
+        if !known_role.contains(&register.role) {
+            return Reply::Close;
+        }
+        let is_full = node.presence.registration_count() >= node.limits.registrations
+            && node.presence.find(target, Some(register.instance)).is_none();
+        if is_full || !node.lifetime.phase().is_accepting() {
+            return self.retry_after(RETRY_LATER);
+        }
+        let claim = Claim::from(register);
+        let outcome =
+            node.presence.register(target, claim, self.link_id, self.handle.clone(), self.cost_us, unix_ms());
+        match outcome {
+            Registering::Stands { claim, woken, superseded, replaced: _ } => {
+                woken.into_iter().for_each(wake);
+                tell_superseded(node, target, &superseded, &claim);
+                node.mesh.announce(node, target, &claim, true);
+                let entry = node.event(Severity::Info, "target.registered").with_text("target", target);
+                node.record(entry.with_text("instance", claim.instance).with_text("role", claim.role));
+                let (generation, role) = (claim.generation, claim.role);
+                Reply::Send(Box::new(Registered { generation, role, ext: Ext::none() }.into()))
+            }
+            Registering::Superseded { by } => {
+                let entry = node.event(Severity::Warn, "target.superseded").with_text("target", target);
+                node.record(entry.with_text("instance", register.instance).with_text("by", by));
+                let back_off_ms = millis(SUPERSEDED_BACK_OFF);
+                Reply::Send(Box::new(Superseded { by, back_off_ms, ext: Ext::none() }.into()))
+            }
+            Registering::Stale { standing } => {
+                let (generation, role) = (standing.generation, standing.role);
+                Reply::Send(Box::new(Registered { generation, role, ext: Ext::none() }.into()))
+            }
+            Registering::Full => self.retry_after(RETRY_LATER),
+        }
+    }
+
+    fn retry_after(&self, after: Duration) -> Reply {
+        let alternates = self.node.alternates();
+        let message = RetryAfter { after_ms: millis(after), alternates, ext: Ext::none() };
+        Reply::Send(Box::new(message.into()))
+    }
+
+    fn unregister(&self, message: &Unregister) -> Reply {
+        let Some(target) = self.target() else { return Reply::Close };
+        let removed =
+            self.node.presence.unregister(target, self.link_id, message.instance, message.generation);
+        if let Some(removed) = removed {
+            self.node.mesh.announce(self.node, target, &removed.claim, false);
+            let entry = self.node.event(Severity::Info, "target.left").with_text("target", target);
+            self.node.record(entry.with_text("instance", removed.claim.instance));
+        }
+        Reply::Nothing
+    }
+
+    fn close_path(&self, message: &ClosePath) -> Reply {
+        let (controller, target) = match self.peer {
+            ControlPeer::Controller(id) => (Some(id), None),
+            ControlPeer::Target(id) => (None, Some(id)),
+            ControlPeer::TrafficManager(_) => return Reply::Close,
+        };
+        self.node.paths.stop_where(PathEnd::CLOSED, |request| {
+            request.path == message.path_id
+                && controller.is_none_or(|id| request.controller == *id)
+                && target.is_none_or(|id| request.target == *id)
+        });
+        Reply::Nothing
+    }
+}
+
+enum Reply {
+    Nothing,
+    Send(Box<Message>),
+    Close,
+}
+
+/// Wakes a parked open; it may have given up meanwhile.
+pub(crate) fn wake(sender: tokio::sync::oneshot::Sender<()>) {
+    sender.send(()).unwrap_or_default();
+}
+
+/// Tells older instances here that a later one took their place.
+pub(crate) fn tell_superseded(
+    node: &Node,
+    target: &EndpointId,
+    superseded: &[Registration<ControlHandle>],
+    by: &Claim,
+) {
+    for older in superseded {
+        let back_off_ms = millis(SUPERSEDED_BACK_OFF);
+        older.link.send(Superseded { by: by.instance, back_off_ms, ext: Ext::none() });
+        let entry = node.event(Severity::Warn, "target.superseded").with_text("target", target);
+        node.record(entry.with_text("instance", older.claim.instance).with_text("by", by.instance));
+        node.mesh.announce(node, target, &older.claim, true);
+    }
+}
+
+/// Writes one message; `false` when the peer does not take it.
+async fn write(stream: &mut MessageStream<Leg>, message: &Message) -> Result<bool, FramingError> {
+    match timeout(WRITE_MAX, stream.send(message)).await {
+        Ok(sent) => sent.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+async fn close(stream: MessageStream<Leg>) -> Result<(), FramingError> {
+    let (leg, _) = stream.into_inner();
+    crate::relay::close(leg).await;
+    Ok(())
+}
+
+/// A control link's peer as text.
+pub(crate) fn peer_text(peer: &ControlPeer) -> String {
+    format!("{}/{}", peer_role(peer), peer_name(peer))
+}
+
+/// The role of a control link's peer.
+pub(crate) fn peer_role(peer: &ControlPeer) -> &'static str {
+    match peer {
+        ControlPeer::Controller(_) => "controller",
+        ControlPeer::Target(_) => "target",
+        ControlPeer::TrafficManager(_) => "traffic-manager",
+    }
+}
+
+/// The id of a control link's peer.
+pub(crate) fn peer_name(peer: &ControlPeer) -> &str {
+    match peer {
+        ControlPeer::Controller(id) | ControlPeer::Target(id) | ControlPeer::TrafficManager(id) => {
+            id.as_str()
+        }
+    }
+}

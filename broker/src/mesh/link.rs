@@ -1,0 +1,411 @@
+//! One mesh link: Hello and Welcome, pings each second, announcements, questions and answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rand::Rng;
+use rc_daemon::clock::unix_ms;
+use rc_daemon::events::Severity;
+use rc_proto::mesh::{LinkClaim, LinkDecision, MemberHint, members::GOSSIP_INTERVAL};
+use rc_proto::wire::message::{
+    Announce, Hello, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong, Welcome,
+};
+use rc_proto::wire::{BrokerId, Ext, Incarnation, limits, version};
+use rc_transport::{FramingError, Leg, MessageStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::locate::Answer;
+use super::{PeerLink, QUEUE_MAX, announcement, pool};
+use crate::control::{tell_superseded, wake};
+use crate::core::limits::reconnect_spread;
+use crate::core::registry::Hint;
+use crate::core::standing::Claim;
+use crate::links::SharedNode;
+use crate::node::{Node, count, lock, micros, millis};
+
+/// Pings between two rows of the matrix.
+const PINGS_PER_ROW: u64 = 10;
+
+/// How a link's Hello ended.
+pub(super) enum Greeting {
+    /// It ran and has ended.
+    Ran(BrokerId),
+    /// The peer is this broker itself.
+    Own,
+    /// No link came of it.
+    Failed,
+}
+
+/// Serves a link that a peer dialled.
+pub(crate) async fn serve_accepted(node: SharedNode, peer: BrokerId, leg: Leg) {
+    let remote = leg.remote();
+    let mut stream = MessageStream::over(leg);
+    let hello = match timeout(limits::PRE_AUTH_DEADLINE, stream.recv()).await {
+        Ok(Ok(Some(Message::Hello(hello)))) => hello,
+        Ok(Ok(Some(_)) | Err(_)) => return count(&node.record.counters.messages_refused),
+        Ok(Ok(None)) | Err(_) => return,
+    };
+    let Ok(agreed) = version::negotiate(version::SUPPORTED, hello.versions, hello.features) else { return };
+    stream.accepted();
+    if stream.send(&welcome(&node, agreed).into()).await.is_err() {
+        return;
+    }
+    let claim = LinkClaim { incarnation: hello.incarnation, dialled_by_peer: true };
+    let hint = MemberHint { name: hello.name, addresses: hello.addresses };
+    let up = LinkUp { peer, claim, hint, remote, round_trip_us: 0 };
+    drop(Box::pin(run(&node, stream, up)).await);
+}
+
+/// Greets a broker that this one dialled and serves the link; `linked` is told when it stands.
+pub(super) async fn serve_dialled(
+    node: &SharedNode,
+    peer: BrokerId,
+    leg: Leg,
+    linked: impl FnOnce(&BrokerId),
+) -> Greeting {
+    if peer == node.own.id {
+        return Greeting::Own;
+    }
+    let (remote, round_trip_us) = (leg.remote(), micros(leg.handshake_round_trip()));
+    let mut stream = MessageStream::over(leg);
+    let greeted = timeout(limits::PRE_AUTH_DEADLINE, async {
+        stream.send(&hello(node).into()).await.ok()?;
+        stream.recv().await.ok().flatten()
+    });
+    let Ok(Some(Message::Welcome(welcome))) = greeted.await else { return Greeting::Failed };
+    if welcome.broker != peer {
+        return Greeting::Failed;
+    }
+    stream.accepted();
+    linked(&peer);
+    let claim = LinkClaim { incarnation: welcome.incarnation, dialled_by_peer: false };
+    let hint = MemberHint { name: welcome.name, addresses: welcome.addresses };
+    let up = LinkUp { peer: peer.clone(), claim, hint, remote, round_trip_us };
+    drop(Box::pin(run(node, stream, up)).await);
+    Greeting::Ran(peer)
+}
+
+fn hello(node: &Node) -> Hello {
+    Hello {
+        versions: version::SUPPORTED,
+        features: version::FEATURES,
+        incarnation: node.own.incarnation,
+        name: node.own.name.clone(),
+        addresses: node.own.addresses.clone(),
+        ext: Ext::none(),
+    }
+}
+
+fn welcome(node: &Node, agreed: version::Agreed) -> Welcome {
+    Welcome {
+        version: agreed.version,
+        features: agreed.features,
+        broker: node.own.id.clone(),
+        incarnation: node.own.incarnation,
+        name: node.own.name.clone(),
+        addresses: node.own.addresses.clone(),
+        load: node.load(),
+        keep_alive_ms: millis(node.timers.mesh_ping),
+        reconnect_spread_ms: millis(reconnect_spread(0)),
+        alternates: Vec::new(),
+        ext: Ext::none(),
+    }
+}
+
+struct LinkUp {
+    peer: BrokerId,
+    claim: LinkClaim,
+    hint: MemberHint,
+    remote: SocketAddr,
+    round_trip_us: u32,
+}
+
+async fn run(node: &SharedNode, stream: MessageStream<Leg>, up: LinkUp) -> Result<(), FramingError> {
+    let (queue, outbox) = mpsc::channel(QUEUE_MAX);
+    let close = CancellationToken::new();
+    let peer = up.peer.clone();
+    let Some(link) = stand(node, up, queue, close.clone()) else {
+        crate::relay::close(stream.into_inner().0).await;
+        return Ok(());
+    };
+    let entry = node.event(Severity::Info, "mesh.linked").with_text("peer", &peer);
+    node.record(entry.with_text("remote", link.remote).with("dialled", link.dialled));
+    pool::refill(node, &peer);
+    let mut running = Running { node, peer: &peer, link: &link, ping: None, pings: 0 };
+    let outcome = running.serve(stream, outbox, &close).await;
+    fall(node, &peer, link.number);
+    if let Err(error) = &outcome
+        && error.is_misbehaviour()
+    {
+        count(&node.record.counters.messages_refused);
+        let entry = node.event(Severity::Warn, "mesh.refused").with_text("peer", &peer);
+        node.record(entry.with_text("reason", error));
+    }
+    outcome
+}
+
+/// Puts the link up, unless it is a duplicate that has to go.
+fn stand(
+    node: &Node,
+    up: LinkUp,
+    queue: mpsc::Sender<Message>,
+    close: CancellationToken,
+) -> Option<PeerLink> {
+    let mesh = &node.mesh;
+    let dialled = !up.claim.dialled_by_peer;
+    let number = mesh.next_link.fetch_add(1, Ordering::Relaxed);
+    let link = PeerLink {
+        number,
+        queue,
+        close,
+        incarnation: up.claim.incarnation,
+        name: up.hint.name.clone(),
+        answered_at: dialled.then_some(up.remote),
+        remote: up.remote,
+        dialled,
+        round_trip_us: Arc::new(AtomicU32::new(up.round_trip_us)),
+        load: Arc::new(AtomicU32::new(0)),
+    };
+    let mut state = lock(&mesh.state);
+    match state.members.handle_linked(&up.peer, up.claim, up.hint, node.now()) {
+        LinkDecision::Keep | LinkDecision::ReplaceExisting => {
+            if let Some(old) = state.links.insert(up.peer.clone(), link.clone()) {
+                old.close.cancel();
+            }
+            drop(state);
+            mesh.changed.notify_one();
+            Some(link)
+        }
+        LinkDecision::CloseNew | LinkDecision::CloseOwn | LinkDecision::CloseOutdated => None,
+    }
+}
+
+/// Takes the link down, unless another one stands in its place.
+fn fall(node: &Node, peer: &BrokerId, number: u64) {
+    let mesh = &node.mesh;
+    let mut state = lock(&mesh.state);
+    if state.links.get(peer).is_none_or(|link| link.number != number) {
+        return;
+    }
+    state.links.remove(peer);
+    state.members.handle_link_lost(peer, node.now());
+    drop(state);
+    mesh.queries.link_lost(peer);
+    mesh.pool.forget(peer);
+    node.presence.peer_lost(peer);
+    mesh.changed.notify_one();
+    node.record(node.event(Severity::Warn, "mesh.down").with_text("peer", peer));
+}
+
+struct Running<'n> {
+    node: &'n SharedNode,
+    peer: &'n BrokerId,
+    link: &'n PeerLink,
+    /// The ping that is on its way.
+    ping: Option<(u64, Instant)>,
+    pings: u64,
+}
+
+impl Running<'_> {
+    async fn serve(
+        &mut self,
+        mut stream: MessageStream<Leg>,
+        mut outbox: mpsc::Receiver<Message>,
+        close: &CancellationToken,
+    ) -> Result<(), FramingError> {
+        let down_after = self.node.timers.mesh_down;
+        let stop = self.node.lifetime.stop.clone();
+        let announced = tokio::select! {
+            biased;
+            () = close.cancelled() => return end(stream).await,
+            announced = timeout(down_after * 4, self.introduce(&mut stream)) => announced,
+        };
+        let Ok(()) = announced.unwrap_or(Ok(())) else { return Ok(()) };
+        let mut tick = interval(self.node.timers.mesh_ping);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gossip_at = next_gossip();
+        let mut silent_until = Instant::now() + down_after;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return end(stream).await,
+                () = close.cancelled() => return end(stream).await,
+                Some(message) = outbox.recv() => {
+                    if !write(&mut stream, &message, down_after).await? {
+                        return Ok(());
+                    }
+                }
+                _ = tick.tick() => {
+                    for message in self.periodic(&mut gossip_at) {
+                        if !write(&mut stream, &message, down_after).await? {
+                            return Ok(());
+                        }
+                    }
+                }
+                received = timeout_at(silent_until, stream.recv()) => {
+                    let Ok(received) = received else { return Ok(()) };
+                    let Some(message) = received? else { return end(stream).await };
+                    silent_until = Instant::now() + down_after;
+                    if let Some(reply) = self.answer(message)
+                        && !write(&mut stream, &reply, down_after).await?
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything that the peer has to know first: the members, and what is registered here.
+    async fn introduce(&self, stream: &mut MessageStream<Leg>) -> Result<(), FramingError> {
+        stream.send(&self.peers().into()).await?;
+        for (target, registration) in self.node.presence.registrations() {
+            let message = announcement(self.node.own.incarnation, &target, &registration.claim, true);
+            stream.send(&message.into()).await?;
+        }
+        Ok(())
+    }
+
+    fn peers(&self) -> Peers {
+        let peers = lock(&self.node.mesh.state).members.gossip(self.node.now());
+        Peers { peers, ext: Ext::none() }
+    }
+
+    fn periodic(&mut self, gossip_at: &mut Instant) -> Vec<Message> {
+        let mut messages = Vec::new();
+        if self.ping.is_none_or(|(_, sent)| sent.elapsed() >= self.node.timers.mesh_ping) {
+            let nonce = rand::rng().random();
+            self.ping = Some((nonce, Instant::now()));
+            messages.push(Ping { nonce, ext: Ext::none() }.into());
+        }
+        self.pings += 1;
+        if self.pings % PINGS_PER_ROW == 2 {
+            let mut round_trips = self.node.mesh.own_row();
+            round_trips.truncate(limits::MATRIX_ENTRIES_MAX);
+            let now = self.node.now();
+            lock(&self.node.mesh.state).matrix.handle_row(&self.node.own.id, &round_trips, now);
+            messages.push(Matrix { round_trips, ext: Ext::none() }.into());
+        }
+        if Instant::now() >= *gossip_at {
+            *gossip_at = next_gossip();
+            messages.push(self.peers().into());
+        }
+        messages
+    }
+
+    fn answer(&mut self, message: Message) -> Option<Message> {
+        let node = self.node;
+        match message {
+            Message::Ping(ping) => return Some(node.pong(ping.nonce).into()),
+            Message::Pong(pong) => self.measured(&pong),
+            Message::Locate(locate) => return Some(answer_locate(node, &locate)),
+            Message::Here(here) => {
+                let query = here.query;
+                node.mesh.queries.answer(query, self.peer, Answer::Here(Box::new(here)));
+            }
+            Message::NotHere(not_here) => {
+                node.mesh.queries.answer(not_here.query, self.peer, Answer::NotHere);
+            }
+            Message::Announce(announce) => self.announced(&announce),
+            Message::Peers(peers) => {
+                let found = lock(&node.mesh.state).members.handle_gossip(&peers.peers, node.now());
+                if !found.is_empty() {
+                    node.mesh.changed.notify_one();
+                }
+            }
+            Message::Matrix(matrix) => {
+                let now = node.now();
+                lock(&node.mesh.state).matrix.handle_row(self.peer, &matrix.round_trips, now);
+            }
+            Message::Drain(_) => {
+                lock(&node.mesh.state).members.handle_drain(self.peer);
+                node.record(node.event(Severity::Info, "mesh.draining").with_text("peer", self.peer));
+            }
+            // Revocation lists and score reports are passed on by a later version; the table of roles lets no peer
+            // send anything else on a mesh link.
+            _ => {}
+        }
+        None
+    }
+
+    fn measured(&mut self, pong: &Pong) {
+        self.link.load.store(pong.load.into(), Ordering::Relaxed);
+        let Some((nonce, sent)) = self.ping else { return };
+        if nonce != pong.nonce {
+            return;
+        }
+        self.ping = None;
+        let sample = micros(sent.elapsed()).max(1);
+        let smoothed = match self.link.round_trip_us() {
+            // The first ping weighs all: a handshake's round trip has the cryptography in it.
+            _ if self.pings <= 1 => sample,
+            old => (old / 8 * 7).saturating_add(sample / 8).max(1),
+        };
+        self.link.round_trip_us.store(smoothed, Ordering::Relaxed);
+    }
+
+    fn announced(&self, announce: &Announce) {
+        let node = self.node;
+        if announce.incarnation != self.link.incarnation {
+            return;
+        }
+        let hint = Hint {
+            broker: self.peer.clone(),
+            incarnation: announce.incarnation,
+            claim: Claim::from(announce),
+        };
+        if !announce.present {
+            return node.presence.hint_left(&announce.target, &hint);
+        }
+        if node.presence.tracked_count() >= node.limits.announced_targets {
+            return;
+        }
+        let claim = hint.claim.clone();
+        let (woken, superseded) = node.presence.hint_came(&announce.target, hint, unix_ms());
+        woken.into_iter().for_each(wake);
+        tell_superseded(node, &announce.target, &superseded, &claim);
+    }
+}
+
+fn answer_locate(node: &Node, locate: &Locate) -> Message {
+    match node.presence.find(&locate.target, locate.instance) {
+        Some(found) => Here {
+            query: locate.query,
+            instance: found.claim.instance,
+            role: found.claim.role,
+            cost_us: found.cost_us,
+            ext: Ext::none(),
+        }
+        .into(),
+        None => NotHere { query: locate.query, ext: Ext::none() }.into(),
+    }
+}
+
+fn next_gossip() -> Instant {
+    Instant::now() + GOSSIP_INTERVAL.mul_f64(rand::rng().random_range(0.8..1.2))
+}
+
+async fn write(
+    stream: &mut MessageStream<Leg>,
+    message: &Message,
+    longest: Duration,
+) -> Result<bool, FramingError> {
+    match timeout(longest, stream.send(message)).await {
+        Ok(sent) => sent.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+async fn end(stream: MessageStream<Leg>) -> Result<(), FramingError> {
+    crate::relay::close(stream.into_inner().0).await;
+    Ok(())
+}
+
+/// An incarnation: random, never 0, so that it cannot be an endpoint's.
+pub(crate) fn draw_incarnation() -> Incarnation {
+    Incarnation(rand::rng().random_range(1..=u64::MAX))
+}

@@ -1,0 +1,255 @@
+//! The mesh as this broker's tasks use it: links to every peer, legs between brokers, and questions to all of them.
+//!
+//! The decisions (who is a member, which of two links stays, what answers mean) are in `rc_proto::mesh`; here are the
+//! sockets, the queues and the one lock around that state. No lock is held across an await.
+
+mod dial;
+mod link;
+mod locate;
+mod pool;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rc_proto::Moment;
+use rc_proto::mesh::{Dialling, Matrix, Members, MeshCounts, RouteRequest, locate as locate_rules};
+use rc_proto::wire::codes::RegistrationRole;
+use rc_proto::wire::message::{Announce, Drain, Message};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation};
+use rc_transport::{Connector, Resolver};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::registry::Hint;
+use crate::core::search::Candidate;
+use crate::core::standing::Claim;
+use crate::node::{Node, lock, micros};
+
+pub(crate) use dial::run as run_dialling;
+pub(crate) use link::{draw_incarnation, serve_accepted};
+
+/// Messages that wait for one peer's writer; a link that is further behind is closed and comes back with everything
+/// announced anew.
+const QUEUE_MAX: usize = 4096;
+
+/// Where the first peers are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seed {
+    /// A DNS name and port; whoever answers there must have the name in its certificate.
+    Name {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// One broker at one address; its certificate must show the id.
+    Broker {
+        /// The id.
+        id: BrokerId,
+        /// Where it is.
+        address: SocketAddr,
+    },
+}
+
+/// One peer's link.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerLink {
+    number: u64,
+    queue: mpsc::Sender<Message>,
+    close: CancellationToken,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) name: String,
+    /// Where the peer answered a dial of ours.
+    answered_at: Option<SocketAddr>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) dialled: bool,
+    round_trip_us: Arc<AtomicU32>,
+    load: Arc<AtomicU32>,
+}
+
+impl PeerLink {
+    pub(crate) fn round_trip_us(&self) -> u32 {
+        self.round_trip_us.load(Ordering::Relaxed)
+    }
+
+    fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us().into())
+    }
+
+    fn send(&self, message: impl Into<Message>) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message.into()) {
+            self.close.cancel();
+        }
+    }
+}
+
+struct State {
+    members: Members,
+    matrix: Matrix,
+    dialling: Dialling,
+    links: BTreeMap<BrokerId, PeerLink>,
+}
+
+/// The mesh of one broker.
+pub(crate) struct Mesh {
+    own: BrokerId,
+    seeds: Vec<Seed>,
+    state: Mutex<State>,
+    connector: Connector,
+    resolver: Arc<Resolver>,
+    pool: pool::Pool,
+    queries: locate::Queries,
+    next_link: AtomicU64,
+    /// Wakes the dialling task.
+    changed: Notify,
+}
+
+impl Mesh {
+    pub(crate) fn new(
+        own: BrokerId,
+        seeds: Vec<Seed>,
+        connector: Connector,
+        resolver: Arc<Resolver>,
+    ) -> Self {
+        let state = State {
+            members: Members::new(own.clone()),
+            matrix: Matrix::default(),
+            dialling: Dialling::default(),
+            links: BTreeMap::new(),
+        };
+        Self {
+            own,
+            seeds,
+            state: Mutex::new(state),
+            connector,
+            resolver,
+            pool: pool::Pool::default(),
+            queries: locate::Queries::default(),
+            next_link: AtomicU64::new(1),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn is_healthy(&self, now: Moment) -> bool {
+        lock(&self.state).members.is_healthy(now)
+    }
+
+    pub(crate) fn counts(&self, now: Moment) -> MeshCounts {
+        lock(&self.state).members.counts(now)
+    }
+
+    pub(crate) fn linked_count(&self) -> usize {
+        lock(&self.state).links.len()
+    }
+
+    /// Every link, for `status`.
+    pub(crate) fn links(&self) -> Vec<(BrokerId, PeerLink)> {
+        lock(&self.state).links.iter().map(|(id, link)| (id.clone(), link.clone())).collect()
+    }
+
+    /// Peers that take what is routed to them, the least loaded first, with their names.
+    pub(crate) fn alternates(&self) -> Vec<(BrokerId, String)> {
+        let state = lock(&self.state);
+        let load = |id: &BrokerId| state.links.get(id).map_or(0, |link| link.load.load(Ordering::Relaxed));
+        let mut found: Vec<_> = state
+            .members
+            .linked()
+            .filter(|(_, hint)| hint.name.len() <= rc_proto::wire::limits::TEXT_BYTES_MAX)
+            .map(|(id, hint)| (load(id), id.clone(), hint.name.clone()))
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, id, name)| (id, name)).collect()
+    }
+
+    /// The measured round trip to a peer in µs, 0 when there is none.
+    pub(crate) fn round_trip_us(&self, peer: &BrokerId) -> u32 {
+        lock(&self.state).links.get(peer).map_or(0, PeerLink::round_trip_us)
+    }
+
+    /// What peers announced, as candidates of a search: only where there is a link.
+    pub(crate) fn candidates(&self, hints: &[Hint]) -> Vec<Candidate> {
+        let state = lock(&self.state);
+        let candidate = |hint: &Hint| {
+            let link = state.links.get(&hint.broker).filter(|link| link.incarnation == hint.incarnation)?;
+            let (broker, role) = (hint.broker.clone(), hint.claim.role);
+            Some(Candidate { broker, role, cost_us: link.round_trip_us() })
+        };
+        hints.iter().filter_map(candidate).collect()
+    }
+
+    /// How long a route may take before another one is tried beside it.
+    pub(crate) fn hedge_after(&self, route: &[BrokerId]) -> Duration {
+        let round_trips: u32 = route.iter().map(|broker| self.round_trip_us(broker)).max().unwrap_or(0);
+        let (shortest, added) = locate_rules::HEDGE;
+        (Duration::from_micros(round_trips.into()) * 2 + added).max(shortest)
+    }
+
+    /// The way to a located broker: over a third one where the matrix says that this is faster.
+    pub(crate) fn with_detour(&self, avoid: &[BrokerId], route: &[BrokerId], now: Moment) -> Vec<BrokerId> {
+        let [last] = route else { return route.to_vec() };
+        let state = lock(&self.state);
+        let request = RouteRequest {
+            controller: &[(self.own.clone(), Duration::ZERO)],
+            target: &[(last.clone(), Duration::ZERO)],
+            avoid,
+        };
+        let load = |id: &BrokerId| {
+            state
+                .links
+                .get(id)
+                .map_or(0, |link| u16::try_from(link.load.load(Ordering::Relaxed)).unwrap_or(u16::MAX))
+        };
+        let found = request.cheapest(&state.matrix, load, now);
+        let found = found.map(|route| route.after_ingress().to_vec());
+        found
+            .filter(|found| found.first().is_some_and(|next| state.links.contains_key(next)))
+            .unwrap_or_else(|| route.to_vec())
+    }
+
+    /// Tells every peer that a registration came or went.
+    pub(crate) fn announce(&self, node: &Node, target: &EndpointId, claim: &Claim, present: bool) {
+        let message = announcement(node.own.incarnation, target, claim, present);
+        self.send_all(&message.into());
+    }
+
+    /// Tells every peer that this broker is about to stop.
+    pub(crate) fn send_drain(&self, deadline_ms: u32) {
+        let drain = Drain { deadline_ms, alternates: Vec::new(), slots: Vec::new(), ext: Ext::none() };
+        self.send_all(&drain.into());
+    }
+
+    fn send_all(&self, message: &Message) {
+        let links: Vec<PeerLink> = lock(&self.state).links.values().cloned().collect();
+        for link in links {
+            link.send(message.clone());
+        }
+    }
+
+    fn own_row(&self) -> Vec<(BrokerId, u32)> {
+        let state = lock(&self.state);
+        let measured = state.links.iter().map(|(id, link)| (id.clone(), link.round_trip_us()));
+        measured.filter(|(_, us)| *us > 0).collect()
+    }
+}
+
+fn announcement(incarnation: Incarnation, target: &EndpointId, claim: &Claim, present: bool) -> Announce {
+    Announce {
+        incarnation,
+        target: target.clone(),
+        instance: claim.instance,
+        instance_started_ms: claim.started_ms,
+        generation: claim.generation,
+        role: claim.role,
+        present,
+        ext: Ext::none(),
+    }
+}
+
+/// The cost of a location as a message tells it.
+fn candidate_of(location: rc_proto::mesh::Location) -> Candidate {
+    let (broker, role): (BrokerId, RegistrationRole) = (location.broker, location.role);
+    Candidate { broker, role, cost_us: micros(location.cost) }
+}

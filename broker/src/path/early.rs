@@ -1,0 +1,81 @@
+//! Bytes that came behind OpenPath or MeshOpen before the path is open: the end-to-end ClientHello.
+
+use rc_proto::wire::limits::EARLY_BYTES_MAX;
+use rc_transport::Leg;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+/// Why a leg is of no more use while its path is being opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NearGone {
+    /// It was closed or broke: what follows from it is cancelled.
+    Closed,
+    /// It sent more than a ClientHello.
+    TooMuch,
+}
+
+/// Collects early bytes from the near leg.
+pub(super) struct EarlyBytes {
+    bytes: watch::Sender<Vec<u8>>,
+}
+
+/// Sees the early bytes as they come.
+#[derive(Clone)]
+pub(super) struct EarlyView {
+    bytes: watch::Receiver<Vec<u8>>,
+}
+
+impl EarlyBytes {
+    /// Starts with what came in the same read as the request.
+    ///
+    /// # Errors
+    /// When that is too much already.
+    pub(super) fn new(first: Vec<u8>) -> Result<Self, NearGone> {
+        if first.len() > EARLY_BYTES_MAX {
+            return Err(NearGone::TooMuch);
+        }
+        Ok(Self { bytes: watch::Sender::new(first) })
+    }
+
+    pub(super) fn view(&self) -> EarlyView {
+        EarlyView { bytes: self.bytes.subscribe() }
+    }
+
+    /// Reads the near leg until it is of no more use. Cancel-safe: what was read is kept.
+    pub(super) async fn watch(&self, leg: &mut Leg) -> NearGone {
+        let mut chunk = vec![0; 4096];
+        loop {
+            let count = match leg.read(&mut chunk).await {
+                Ok(0) | Err(_) => return NearGone::Closed,
+                Ok(count) => count,
+            };
+            let mut length = 0;
+            self.bytes.send_modify(|bytes| {
+                bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                length = bytes.len();
+            });
+            if length > EARLY_BYTES_MAX {
+                return NearGone::TooMuch;
+            }
+        }
+    }
+
+    /// What came after the first `sent` bytes.
+    pub(super) fn rest(&self, sent: usize) -> Vec<u8> {
+        self.bytes.borrow().get(sent..).unwrap_or_default().to_vec()
+    }
+}
+
+impl EarlyView {
+    /// What came after the first `sent` bytes.
+    pub(super) fn rest(&mut self, sent: usize) -> Vec<u8> {
+        self.bytes.borrow_and_update().get(sent..).unwrap_or_default().to_vec()
+    }
+
+    /// Waits for more; for ever when no more can come. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        if self.bytes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The path table with the handles by which running paths are stopped and measured.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use rc_proto::Moment;
+use rc_proto::wire::codes::PathEnd;
+use rc_proto::wire::{BrokerId, PathId};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::paths::{EntryId, PathEntry, PathLimit, PathRequest, PathTable};
+use crate::node::lock;
+use crate::relay::PathMeter;
+
+/// Stops and measures one path.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PathHandle {
+    pub(crate) meter: Arc<PathMeter>,
+    pub(crate) stop: CancellationToken,
+    reason: Arc<OnceLock<PathEnd>>,
+}
+
+impl PathHandle {
+    /// Ends the path; the first reason stays.
+    pub(crate) fn stop(&self, reason: PathEnd) {
+        self.reason.get_or_init(|| reason);
+        self.stop.cancel();
+    }
+
+    /// Why it was stopped.
+    pub(crate) fn reason(&self) -> PathEnd {
+        self.reason.get().copied().unwrap_or(PathEnd::DRAINED)
+    }
+}
+
+/// All paths of this broker.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    table: Mutex<PathTable<PathHandle>>,
+}
+
+impl Paths {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { table: Mutex::new(PathTable::new(limit)) }
+    }
+
+    pub(crate) fn begin(
+        &self,
+        request: PathRequest,
+        now: Moment,
+    ) -> Result<(EntryId, PathHandle), PathLimit> {
+        let handle = PathHandle::default();
+        lock(&self.table).begin(request, handle.clone(), now).map(|id| (id, handle))
+    }
+
+    pub(crate) fn opened(&self, id: EntryId, to: Option<BrokerId>, now: Moment) {
+        lock(&self.table).opened(id, to, now);
+    }
+
+    pub(crate) fn end(&self, id: EntryId) -> Option<PathEntry<PathHandle>> {
+        lock(&self.table).end(id)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.table).len()
+    }
+
+    /// A copy of all.
+    pub(crate) fn all(&self) -> Vec<PathEntry<PathHandle>> {
+        lock(&self.table).entries().cloned().collect()
+    }
+
+    /// Ends every path that `chosen` names; returns how many.
+    pub(crate) fn stop_where(&self, reason: PathEnd, chosen: impl Fn(&PathRequest) -> bool) -> usize {
+        let handles: Vec<_> = lock(&self.table)
+            .entries()
+            .filter(|entry| chosen(&entry.request))
+            .map(|entry| entry.handle.clone())
+            .collect();
+        handles.iter().for_each(|handle| handle.stop(reason));
+        handles.len()
+    }
+
+    /// Ends the paths that have carried nothing for `idle`.
+    pub(crate) fn stop_idle(&self, idle: Duration, now: Moment) {
+        let over = lock(&self.table).idle(idle, now, |handle| handle.meter.total());
+        over.iter().for_each(|handle| handle.stop(PathEnd::IDLE));
+    }
+
+    /// The path ids that `chosen` names.
+    pub(crate) fn ids_where(&self, chosen: impl Fn(&PathRequest) -> bool) -> Vec<PathId> {
+        let table = lock(&self.table);
+        table.entries().filter(|entry| chosen(&entry.request)).map(|entry| entry.request.path).collect()
+    }
+}

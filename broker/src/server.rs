@@ -1,0 +1,342 @@
+//! Assembles a broker and runs it: listeners, mesh, housekeeping, drain.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rc_daemon::events::{EventLog, Severity};
+use rc_proto::identity::ticket::TicketKeys;
+use rc_proto::wire::codes::PathEnd;
+use rc_proto::wire::message::Drain;
+use rc_proto::wire::{BrokerId, Ext, PathId};
+use rc_transport::{
+    AcceptLimits, Acceptor, Clock, Connector, ControlPeer, Credentials, Listener, Net, Resolver,
+    ResolverConfig,
+};
+use tokio::sync::Semaphore;
+use tokio::time::{interval, sleep};
+
+use crate::core::admission::Admission;
+use crate::core::drain::{Phase, slots};
+use crate::core::limits::{Limits, Timers};
+use crate::links::{ControlLinks, SharedNode};
+use crate::mesh::{Mesh, Seed, draw_incarnation};
+use crate::node::{Lifetime, Node, Own, Presence, Record, lock, millis};
+use crate::path::Paths;
+use crate::status::{LinkStatus, PathStatus, RegistrationStatus, Status, snapshot};
+use crate::tickets::TicketGate;
+
+/// Distance of two rounds of housekeeping.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Rounds between two sweeps of the rate limits.
+const ROUNDS_PER_SWEEP: u64 = 30;
+/// How often a draining broker looks whether its last path is gone.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// Time for tasks to end after they were told.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// What a broker is started with.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerConfig {
+    /// Where to listen; port 0 takes any.
+    pub listen: Vec<SocketAddr>,
+    /// Name and port that others dial; empty for none.
+    pub name: String,
+    /// Addresses that others dial; empty means those that it listens at, unless they are unspecified.
+    pub addresses: Vec<SocketAddr>,
+    /// Where the first peers are.
+    pub seeds: Vec<Seed>,
+    /// How names are resolved.
+    pub resolver: ResolverConfig,
+    /// What it takes on.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timers: Timers,
+}
+
+/// What a broker works with besides its configuration.
+pub struct Parts {
+    /// Its certificate, key, CA and revocation lists.
+    pub credentials: Arc<Credentials>,
+    /// The keys that tickets are judged by.
+    pub ticket_keys: TicketKeys,
+    /// The network.
+    pub net: Arc<dyn Net>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("id", self.credentials.spiffe_id()).finish_non_exhaustive()
+    }
+}
+
+/// Why a broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificate is not a broker's.
+    #[error("{id} is not a broker's identity ({file}): issue a certificate of role broker")]
+    NotABroker {
+        /// The identity found.
+        id: String,
+        /// The certificate's file.
+        file: String,
+    },
+    /// Nothing to listen at.
+    #[error("there is no address to listen at: set listen.addresses")]
+    NoAddress,
+    /// An address cannot be listened at.
+    #[error("cannot listen at {address}: {source}: stop what uses it, or set listen.addresses")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+}
+
+/// Starts brokers.
+#[derive(Debug)]
+pub struct Broker;
+
+/// A broker that runs; dropping it stops it at once.
+pub struct RunningBroker {
+    node: SharedNode,
+    addresses: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for RunningBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningBroker").field("id", &self.node.own.id).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Listens, joins the mesh and serves. Returns when the addresses are known.
+    ///
+    /// # Errors
+    /// When the certificate is not a broker's, or an address cannot be listened at.
+    pub async fn start(config: BrokerConfig, parts: Parts) -> Result<RunningBroker, StartError> {
+        let spiffe = parts.credentials.spiffe_id().clone();
+        let id = spiffe.broker_id().ok_or_else(|| StartError::NotABroker {
+            id: spiffe.to_string(),
+            file: parts.credentials.certificate_file().display().to_string(),
+        })?;
+        let listeners = listen(&config.listen, parts.net.as_ref()).await?;
+        let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.local_address()).collect();
+        let own = Own {
+            id: id.clone(),
+            trust_domain: spiffe.trust_domain().clone(),
+            incarnation: draw_incarnation(),
+            name: own_name(&config, &parts.credentials, &addresses),
+            addresses: own_addresses(&config, &addresses),
+        };
+        let acceptor = Arc::new(Acceptor::new(Arc::clone(&parts.credentials), AcceptLimits::default()));
+        let node = Arc::new(assemble(own, config, parts));
+        let handshakes = Arc::new(Semaphore::new(node.limits.handshakes));
+        for listener in listeners {
+            let (task_node, acceptor) = (Arc::clone(&node), Arc::clone(&acceptor));
+            let handshakes = Arc::clone(&handshakes);
+            drop(node.lifetime.tasks.spawn(crate::listener::run(task_node, listener, acceptor, handshakes)));
+        }
+        drop(node.lifetime.tasks.spawn(crate::mesh::run_dialling(Arc::clone(&node))));
+        drop(node.lifetime.tasks.spawn(housekeeping(Arc::clone(&node))));
+        let entry = node.event(Severity::Info, "broker.started").with_text("id", &id);
+        let listening: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        node.record(entry.with("addresses", listening).with_text("incarnation", node.own.incarnation));
+        Ok(RunningBroker { node, addresses })
+    }
+}
+
+async fn listen(addresses: &[SocketAddr], net: &dyn Net) -> Result<Vec<Box<dyn Listener>>, StartError> {
+    if addresses.is_empty() {
+        return Err(StartError::NoAddress);
+    }
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener =
+            net.listen(*address).await.map_err(|source| StartError::Listen { address: *address, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// The configured name, else the first DNS name of the certificate with the port that is listened at.
+fn own_name(config: &BrokerConfig, credentials: &Credentials, addresses: &[SocketAddr]) -> String {
+    if !config.name.is_empty() {
+        return config.name.clone();
+    }
+    match (credentials.dns_names().first(), addresses.first()) {
+        (Some(name), Some(address)) if !name.starts_with('*') => format!("{name}:{}", address.port()),
+        _ => String::new(),
+    }
+}
+
+fn own_addresses(config: &BrokerConfig, listening: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut addresses =
+        if config.addresses.is_empty() { listening.to_vec() } else { config.addresses.clone() };
+    addresses.retain(|address| !address.ip().is_unspecified());
+    addresses.truncate(rc_proto::wire::limits::ADDRESSES_MAX);
+    addresses
+}
+
+fn assemble(own: Own, config: BrokerConfig, parts: Parts) -> Node {
+    let now = parts.clock.now();
+    let connector = Connector::new(Arc::clone(&parts.credentials), parts.net);
+    let resolver = Arc::new(Resolver::new(config.resolver));
+    Node {
+        mesh: Mesh::new(own.id.clone(), config.seeds, connector, resolver),
+        own,
+        presence: Presence::new(),
+        links: ControlLinks::default(),
+        paths: Paths::new(config.limits.paths),
+        admission: Mutex::new(Admission::new(&config.limits, now)),
+        tickets: TicketGate::new(parts.ticket_keys),
+        lifetime: Lifetime::new(),
+        record: Record::default(),
+        clock: parts.clock,
+        limits: config.limits,
+        timers: config.timers,
+    }
+}
+
+/// Ends idle paths, forgets old rates. One timer for all paths.
+async fn housekeeping(node: SharedNode) {
+    let mut tick = interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for round in 0_u64.. {
+        tokio::select! {
+            biased;
+            () = node.lifetime.stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let now = node.now();
+        node.paths.stop_idle(node.timers.path_idle, now);
+        if round % ROUNDS_PER_SWEEP == 0 {
+            lock(&node.admission).sweep(now);
+        }
+    }
+}
+
+impl RunningBroker {
+    /// Who it is.
+    pub fn id(&self) -> &BrokerId {
+        &self.node.own.id
+    }
+
+    /// Where it listens, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What happened in it.
+    pub fn events(&self) -> EventLog {
+        self.node.record.events.clone()
+    }
+
+    /// Its state.
+    pub fn status(&self) -> Status {
+        snapshot::status(&self.node, &self.addresses)
+    }
+
+    /// Its control links and mesh links.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        snapshot::links(&self.node)
+    }
+
+    /// Its paths.
+    pub fn paths(&self) -> Vec<PathStatus> {
+        snapshot::paths(&self.node)
+    }
+
+    /// The Targets that are registered here.
+    pub fn registrations(&self) -> Vec<RegistrationStatus> {
+        snapshot::registrations(&self.node)
+    }
+
+    /// Ends every path of this id, or of an endpoint of this name with its control links. Returns how many things
+    /// were ended.
+    pub fn disconnect(&self, id: &str) -> usize {
+        let paths = self.node.paths.stop_where(PathEnd::DISCONNECTED, |request| {
+            request.path.to_string() == id
+                || request.controller.as_str() == id
+                || request.target.as_str() == id
+        });
+        let links = self.node.links.close_where(|peer| crate::control::peer_name(peer) == id);
+        paths + links
+    }
+
+    /// Stops accepting, tells everybody where to go, and returns when the last path is gone or the time is over.
+    pub async fn drain(&self) {
+        self.begin_drain();
+        let phase = self.node.lifetime.phase();
+        while !phase.is_over(self.node.paths.count(), self.node.now()) {
+            sleep(DRAIN_POLL).await;
+        }
+    }
+
+    /// Starts to drain without waiting; a second call changes nothing.
+    pub fn begin_drain(&self) {
+        let (node, now) = (&self.node, self.node.now());
+        let deadline = node.timers.drain;
+        let began = node.lifetime.phase.send_if_modified(|phase| {
+            let serves = phase.is_accepting();
+            if serves {
+                *phase = Phase::Draining { deadline: now + deadline };
+            }
+            serves
+        });
+        if !began {
+            return;
+        }
+        let entry = node.event(Severity::Info, "broker.draining").with("paths", node.paths.count());
+        node.record(entry.with("deadline_ms", millis(deadline)));
+        node.mesh.send_drain(millis(deadline));
+        self.tell_endpoints(deadline);
+    }
+
+    /// Each endpoint gets the slots of its own paths; one without paths moves at once.
+    fn tell_endpoints(&self, deadline: Duration) {
+        let node = &self.node;
+        let all = node.paths.ids_where(|_| true);
+        let slots: BTreeMap<PathId, u32> =
+            slots(&all, deadline, node.timers.drain_spread, &mut rand::rng()).into_iter().collect();
+        let alternates = node.alternates();
+        for (_, link) in node.links.all() {
+            let paths = match &link.peer {
+                ControlPeer::Controller(id) => node.paths.ids_where(|request| request.controller == *id),
+                ControlPeer::Target(id) => node.paths.ids_where(|request| request.target == *id),
+                ControlPeer::TrafficManager(_) => continue,
+            };
+            let own = paths.iter().filter_map(|path| slots.get(path).map(|slot| (*path, *slot))).collect();
+            let alternates = alternates.clone();
+            link.handle.send(Drain {
+                deadline_ms: millis(deadline),
+                alternates,
+                slots: own,
+                ext: Ext::none(),
+            });
+        }
+    }
+
+    /// Ends everything, and waits until the tasks are gone.
+    pub async fn stop(self) {
+        let lifetime = &self.node.lifetime;
+        lifetime.stop_listening.cancel();
+        self.node.paths.stop_where(PathEnd::DRAINED, |_| true);
+        lifetime.stop.cancel();
+        lifetime.tasks.close();
+        drop(tokio::time::timeout(END_MAX, lifetime.tasks.wait()).await);
+        self.node.record(self.node.event(Severity::Info, "broker.stopped"));
+    }
+}
+
+impl Drop for RunningBroker {
+    fn drop(&mut self) {
+        self.node.lifetime.stop_listening.cancel();
+        self.node.paths.stop_where(PathEnd::DRAINED, |_| true);
+        self.node.lifetime.stop.cancel();
+    }
+}
