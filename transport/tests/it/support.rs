@@ -14,37 +14,37 @@ use rc_transport::{
 use tokio::io::AsyncReadExt;
 
 /// Generous: a test that needs it has failed.
-pub const SOON: Duration = Duration::from_secs(20);
-pub const BROKER: &str = "broker/in/b-1";
-pub const SERVICE: &str = "mesh.example";
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const BROKER: &str = "broker/in/b-1";
+pub(crate) const SERVICE: &str = "mesh.example";
 
 /// One broker's way in.
-pub struct Door {
-    pub listener: Box<dyn Listener>,
-    pub acceptor: Acceptor,
+pub(crate) struct Door {
+    pub(crate) listener: Box<dyn Listener>,
+    pub(crate) acceptor: Acceptor,
 }
 
 impl Door {
-    pub async fn open(ca: &TestCa) -> Self {
+    pub(crate) async fn open(ca: &TestCa) -> Self {
         Self::with(ca.credentials(BROKER, &[SERVICE]), AcceptLimits::default()).await
     }
 
-    pub async fn with(credentials: Credentials, limits: AcceptLimits) -> Self {
+    pub(crate) async fn with(credentials: Credentials, limits: AcceptLimits) -> Self {
         let listener = TcpNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         Self { listener, acceptor: Acceptor::new(Arc::new(credentials), limits) }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_address()
     }
 
-    pub async fn accept(&self) -> Result<Accepted, AcceptError> {
+    pub(crate) async fn accept(&self) -> Result<Accepted, AcceptError> {
         let connection = self.listener.accept().await.unwrap();
         self.acceptor.accept(connection).await
     }
 
     /// Dials this door and takes the connection in.
-    pub async fn meet(
+    pub(crate) async fn meet(
         &self,
         credentials: Credentials,
         expect: &Expectation,
@@ -56,7 +56,7 @@ impl Door {
     }
 
     /// The same, when one side refuses: what the dialler hears, and why the connection was not taken.
-    pub async fn clash(
+    pub(crate) async fn clash(
         &self,
         credentials: Credentials,
         expect: &Expectation,
@@ -72,6 +72,6 @@ impl Door {
     }
 }
 
-pub fn service() -> Expectation {
+pub(crate) fn service() -> Expectation {
     Expectation::ServiceName(SERVICE.to_owned())
 }

@@ -1,18 +1,16 @@
 //! Who gets in, who does not, and what each side says.
 
-mod support;
-
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::support::{BROKER, Door, SOON, service};
 use rc_proto::wire::{Alpn, Role};
 use rc_transport::testing::{Blueprint, TestCa};
 use rc_transport::{
     AcceptError, AcceptLimits, Accepted, ConnectError, Connector, ControlPeer, Credentials, Expectation, Leg,
     LegError, PathPeer, PeerFault, TcpNet,
 };
-use support::{BROKER, Door, SOON, service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -222,13 +220,13 @@ async fn a_dialler_refuses_what_is_no_broker_of_its_mesh() {
     let foreign = TestCa::new("mesh.test");
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
-    let broker = || Blueprint::of(&ca.id(BROKER), &[support::SERVICE]);
+    let broker = || Blueprint::of(&ca.id(BROKER), &[crate::support::SERVICE]);
     let unchecked = |blueprint: Blueprint| ca.unchecked(&ca.issue_as(&blueprint));
-    let revoked = ca.issue(&ca.id(BROKER), &[support::SERVICE]);
+    let revoked = ca.issue(&ca.id(BROKER), &[crate::support::SERVICE]);
     let list = [
-        ("target", ca.credentials("target/pc-1", &[support::SERVICE])),
-        ("rc-server", ca.credentials("rc-server/main", &[support::SERVICE])),
-        ("wrong CA", foreign.credentials(BROKER, &[support::SERVICE])),
+        ("target", ca.credentials("target/pc-1", &[crate::support::SERVICE])),
+        ("rc-server", ca.credentials("rc-server/main", &[crate::support::SERVICE])),
+        ("wrong CA", foreign.credentials(BROKER, &[crate::support::SERVICE])),
         ("expired", unchecked(Blueprint { not_before: now - 2 * hour, not_after: now - hour, ..broker() })),
         ("no server EKU", unchecked(Blueprint { server_auth: false, ..broker() })),
         ("revoked", Credentials::load(&revoked).unwrap()),
@@ -257,7 +255,7 @@ async fn a_renewed_certificate_is_used_from_the_next_connection_on() {
     let ca = TestCa::new("mesh.test");
     let door = Door::open(&ca).await;
     let old = door.acceptor.credentials().certificate_ref();
-    let renewed = ca.credentials(BROKER, &[support::SERVICE]);
+    let renewed = ca.credentials(BROKER, &[crate::support::SERVICE]);
     let new = renewed.certificate_ref();
     assert_ne!(old.serial, new.serial);
     door.acceptor.set_credentials(Arc::new(renewed));
