@@ -5,14 +5,21 @@
 //! | `name` | DNS names in their canonical form |
 //! | [`decide`] | PURE: which endpoints of a profile an answer names |
 //! | [`monitor`] | PURE machine of endpoint health, and the driver that probes brokers |
-//! | `zone` | the served zones: apex, profile names, static names |
-//! | `server` | DNS over UDP and TCP |
-//! | `config` | the knob table and the checked configuration |
-//! | `admin`, `command`, `run` | command line, admin socket, life of the process |
+//! | [`zone`] | the served zones: apex, profile names, static names |
+//! | [`server`] | DNS over UDP and TCP |
+//! | [`config`] | the knob table and the checked configuration |
+//! | `command`, `running`, `admin` | command line, life of the process, admin socket |
 #![forbid(unsafe_code)]
 
+mod admin;
+mod command;
+pub mod config;
 pub mod decide;
 pub mod monitor;
 mod name;
+mod running;
+pub mod server;
+pub mod zone;
 
+pub use command::run;
 pub use name::{DnsName, NameError};

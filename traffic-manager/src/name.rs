@@ -54,6 +54,11 @@ impl DnsName {
         Self(text)
     }
 
+    /// A text that is canonical already: one from [`Self::with_ancestors`].
+    pub(crate) fn of_canonical(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0

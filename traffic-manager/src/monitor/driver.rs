@@ -1,10 +1,8 @@
 //! Runs the [`Monitor`] with real probes and publishes the snapshot that answers are decided by.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rc_transport::{BoxFuture, Clock};
@@ -13,9 +11,10 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::EndpointView;
+use super::latest::LatestSnapshot;
 use super::machine::{Monitor, MonitorAction, MonitorEvent, ProbeId};
 use super::outcome::{ProbeFailure, Report};
-use crate::decide::{EndpointIndex, Snapshot};
+use crate::decide::EndpointIndex;
 
 /// Requests for the endpoints' state that wait for the driver; the requester waits when there are more.
 const REQUESTS_MAX: usize = 16;
@@ -53,7 +52,7 @@ pub struct Driver<P, C> {
     prober: P,
     clock: C,
     random: SmallRng,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    snapshot: LatestSnapshot,
     events: mpsc::Sender<MonitorEvent>,
     requests: mpsc::Receiver<oneshot::Sender<Vec<EndpointView>>>,
     probes: JoinSet<Ended>,
@@ -73,11 +72,11 @@ impl<P: Prober, C: Clock> Driver<P, C> {
         monitor: Monitor,
         prober: P,
         clock: C,
-        snapshot: Arc<ArcSwap<Snapshot>>,
+        snapshot: LatestSnapshot,
         events: mpsc::Sender<MonitorEvent>,
     ) -> (Self, MonitorHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        snapshot.store(Arc::new(monitor.snapshot()));
+        snapshot.store(monitor.snapshot());
         let driver = Self {
             monitor,
             prober,
@@ -137,7 +136,7 @@ impl<P: Prober, C: Clock> Driver<P, C> {
             }
         }
         if has_changed {
-            self.snapshot.store(Arc::new(self.monitor.snapshot()));
+            self.snapshot.store(self.monitor.snapshot());
         }
     }
 

@@ -12,11 +12,13 @@
 mod broker_probe;
 mod driver;
 mod endpoint;
+mod latest;
 mod machine;
 mod outcome;
 
 pub use broker_probe::{BrokerProbe, ProbeTarget};
 pub use driver::{Driver, MonitorHandle, Prober};
 pub use endpoint::{EndpointView, ProbePlan, Watch};
+pub use latest::LatestSnapshot;
 pub use machine::{Monitor, MonitorAction, MonitorEvent, ProbeId};
 pub use outcome::{ProbeFailure, Report};

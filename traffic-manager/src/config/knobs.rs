@@ -1,0 +1,151 @@
+//! Every key that can be configured.
+
+use rc_daemon::config::{Kind, Knob};
+
+use super::BINARY;
+
+/// The methods of Azure Traffic Manager. Only the first is in this version.
+const METHODS: &[&str] = &["MultiValue", "Priority", "Weighted", "Performance", "Geographic", "Subnet"];
+
+/// The knob table.
+pub const KNOBS: &[Knob] = &[
+    Knob::optional(
+        "credentials.certificate",
+        Kind::Path,
+        "Our certificate chain, role traffic-manager, PEM.",
+    ),
+    Knob::optional("credentials.key", Kind::Path, "Its private key, PEM; readable by its owner only."),
+    Knob::optional("credentials.ca", Kind::Path, "The certificate authority that brokers must show, PEM."),
+    Knob::optional("credentials.crl", Kind::Path, "The authority's revocation list, PEM."),
+    Knob::new(
+        "listen.dns",
+        Kind::List(&Kind::SocketAddr),
+        "[\"0.0.0.0:53\", \"[::]:53\"]",
+        "Where DNS is served, UDP and TCP on the same port.",
+    ),
+    Knob::new("listen.tcp_idle", Kind::Duration, "10s", "How long a TCP connection may be without a query.")
+        .range("1s", "10min")
+        .too_small("resolvers connect again for each query")
+        .too_large("idle connections hold memory and descriptors"),
+    Knob::optional("admin.socket", Kind::Path, "The admin socket; a default for this user when unset."),
+    Knob::optional("ready.file", Kind::Path, "Written once DNS is served, removed at the end."),
+    Knob::new("probe.concurrency", Kind::Integer, "256", "Probes in flight at once.")
+        .unit("probes")
+        .range("1", "16384")
+        .too_small("with many dead endpoints probes start late, and faults are noticed late")
+        .too_large("needs as many file descriptors"),
+    // Zones.
+    Knob::required(
+        "zone[].name",
+        Kind::Text,
+        "A part of the name space that this server is the authority for.",
+    ),
+    Knob::new(
+        "zone[].name_servers",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Names of all servers of the zone, for its NS and SOA records; `ns.<zone>` when empty.",
+    ),
+    Knob::optional(
+        "zone[].contact",
+        Kind::Text,
+        "Mail address of who is responsible, with a dot for the @; `hostmaster.<zone>` when unset.",
+    ),
+    Knob::optional(
+        "zone[].serial",
+        Kind::Integer,
+        "Version of the zone in its SOA record; the time of the start when unset.",
+    )
+    .range("0", "4294967295"),
+    Knob::new("zone[].ttl", Kind::Integer, "300", "How long the zone's own records may be cached.")
+        .unit("seconds")
+        .range("0", "2147483647"),
+    Knob::new("zone[].negative_ttl", Kind::Integer, "30", "How long the absence of a name may be cached.")
+        .unit("seconds")
+        .range("0", "2147483647")
+        .too_small("typing errors and missing records cost a query each")
+        .too_large("a new name stays unknown to resolvers that asked too early"),
+    // Fixed addresses.
+    Knob::required("record[].name", Kind::Text, "A name with fixed addresses, in one of the zones."),
+    Knob::required("record[].addresses", Kind::List(&Kind::Text), "Its IPv4 and IPv6 addresses."),
+    Knob::optional("record[].ttl", Kind::Integer, "How long they may be cached; the zone's ttl when unset.")
+        .unit("seconds")
+        .range("0", "2147483647"),
+    // Profiles.
+    Knob::required(
+        "profile[].name",
+        Kind::Text,
+        "A DNS name in one of the zones whose answer depends on health.",
+    ),
+    Knob::new("profile[].enabled", Kind::Bool, "true", "Whether the name exists at all."),
+    Knob::new("profile[].method", Kind::Choice(METHODS), "MultiValue", "How an answer is chosen."),
+    Knob::new("profile[].ttl", Kind::Integer, "300", "How long an answer may be cached.")
+        .unit("seconds")
+        .range("0", "2147483647")
+        .too_small("more queries")
+        .too_large("clients dial a dead broker for longer"),
+    Knob::new(
+        "profile[].max_return",
+        Kind::Integer,
+        "2",
+        "How many addresses a MultiValue answer has at most.",
+    )
+    .unit("addresses")
+    .range("1", "10")
+    .too_small("clients have nothing to choose from"),
+    Knob::new("profile[].probe_port", Kind::Integer, "443", "The TCP port that probes dial.")
+        .range("1", "65535"),
+    Knob::new(
+        "profile[].interval",
+        Kind::Duration,
+        "30s",
+        "Time from one probe of an endpoint to the next; up to a tenth less, at random.",
+    )
+    .range("100ms", "1h")
+    .too_small("costs brokers a handshake each")
+    .too_large("a dead broker stays in the answers for longer"),
+    Knob::new("profile[].timeout", Kind::Duration, "10s", "How long a probe may take; at most the interval.")
+        .range("50ms", "1h")
+        .too_small("a far or busy broker counts as dead")
+        .too_large("a frozen broker stays in the answers for longer"),
+    Knob::new(
+        "profile[].tolerated_failures",
+        Kind::Integer,
+        "3",
+        "Failed probes in a row that change nothing; one more takes the endpoint out.",
+    )
+    .range("0", "9")
+    .too_small("one lost packet takes a broker out")
+    .too_large("a dead broker stays in the answers for longer"),
+    Knob::optional(
+        "profile[].service_name",
+        Kind::Text,
+        "DNS name that a probed broker's certificate must have; the profile's name when unset.",
+    ),
+    // Endpoints.
+    Knob::required("endpoint[].profile", Kind::Text, "Name of the profile that it belongs to."),
+    Knob::required("endpoint[].name", Kind::Text, "Its name in status and events."),
+    Knob::required("endpoint[].address", Kind::Text, "The IP address that answers give."),
+    Knob::new("endpoint[].enabled", Kind::Bool, "true", "Whether it is probed and answered at all."),
+    Knob::new(
+        "endpoint[].always_serve",
+        Kind::Bool,
+        "false",
+        "Whether it counts as healthy without being probed.",
+    ),
+    Knob::optional(
+        "endpoint[].broker",
+        Kind::Text,
+        "The broker that must answer there, `<region>/<id>`; any broker of the service when unset.",
+    ),
+    Knob::optional(
+        "endpoint[].probe_address",
+        Kind::SocketAddr,
+        "What probes dial; its address with the profile's probe_port when unset.",
+    ),
+];
+
+/// The reference page.
+pub fn reference() -> String {
+    rc_daemon::config::reference(BINARY, KNOBS)
+}

@@ -1,0 +1,69 @@
+//! From merged values to the checked [`Config`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rc_daemon::admin;
+use rc_daemon::config::{ConfigErrors, Reader, Settings};
+use rc_transport::CredentialFiles;
+
+use super::tables::{endpoints, insert_profiles, profiles, records, zones};
+use super::{BINARY, Config};
+use crate::zone::Zones;
+
+/// Judges all values.
+///
+/// # Errors
+/// Everything that is wrong, each with its place.
+pub fn read(settings: &Settings) -> Result<Config, ConfigErrors> {
+    let mut reader = settings.reader();
+    let mut served = Zones::default();
+    zones(&mut reader, &mut served);
+    let mut drafts = profiles(&mut reader);
+    let endpoints = endpoints(&mut reader, &mut drafts);
+    records(&mut reader, &mut served);
+    insert_profiles(&mut reader, drafts, &mut served);
+    let is_probed = endpoints.iter().any(|endpoint| endpoint.target.is_some());
+    let config = Config {
+        credentials: credentials(&mut reader, is_probed),
+        listen: reader.read("listen.dns"),
+        tcp_idle: reader.read("listen.tcp_idle"),
+        admin_socket: admin_socket(&mut reader),
+        ready_file: reader.optional("ready.file"),
+        probes_max: reader.read("probe.concurrency"),
+        zones: Arc::new(served),
+        endpoints,
+    };
+    if config.listen.is_empty() {
+        reader.reject("listen.dns", "there is no address", "name at least one, such as \"127.0.0.1:5353\"");
+    }
+    reader.finish(config)
+}
+
+/// The admin socket that the configuration names, or the usual one.
+pub(crate) fn admin_socket(reader: &mut Reader<'_>) -> PathBuf {
+    reader.optional("admin.socket").unwrap_or_else(|| admin::default_path(BINARY))
+}
+
+fn credentials(reader: &mut Reader<'_>, is_probed: bool) -> Option<CredentialFiles> {
+    let mut file = |key: &str| {
+        let path: Option<PathBuf> = reader.optional(key);
+        if path.is_none() && is_probed {
+            reader.reject(
+                key,
+                "there are endpoints to probe, and no credentials to do it with",
+                "name the file that `rc-certs issue` made, or set always_serve on each endpoint",
+            );
+        }
+        path
+    };
+    let (certificate, key, ca) =
+        (file("credentials.certificate"), file("credentials.key"), file("credentials.ca"));
+    let crl = reader.optional("credentials.crl");
+    match (certificate, key, ca) {
+        (Some(certificate), Some(key), Some(ca)) if is_probed => {
+            Some(CredentialFiles { certificate, key, ca, crl })
+        }
+        _ => None,
+    }
+}
