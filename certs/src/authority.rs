@@ -97,6 +97,14 @@ impl RenewRequest {
     }
 }
 
+/// Where a leaf goes.
+struct Place {
+    certificate: PathBuf,
+    key: PathBuf,
+    key_is_new: bool,
+    existing: Existing,
+}
+
 /// Held while the register is read and written.
 pub(crate) struct DirLock {
     /// The operating system releases the lock with the file.
@@ -179,15 +187,37 @@ impl Authority {
     /// # Errors
     /// When the request does not hold, or a file is there already or cannot be written.
     pub fn issue(&self, request: &LeafRequest) -> Result<IssuedFiles, CertsError> {
+        self.issue_as(request, |_| {})
+    }
+
+    /// Issues a leaf that every peer must refuse.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    #[cfg(feature = "testing")]
+    pub fn issue_flawed(&self, request: &LeafRequest, flaw: crate::Flaw) -> Result<IssuedFiles, CertsError> {
+        self.issue_as(request, |params| flaw.apply(params))
+    }
+
+    fn issue_as(
+        &self,
+        request: &LeafRequest,
+        alter: impl FnOnce(&mut CertificateParams),
+    ) -> Result<IssuedFiles, CertsError> {
         let profile = request.profile(&self.trust_domain, SystemTime::now())?;
         let dir = request.out_dir.as_deref().unwrap_or(&self.dir);
         files::make_dir(dir)?;
         let stem = request.file_stem();
-        let files = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
-        files::require_free(&files.0, request.existing)?;
-        files::require_free(&files.1, request.existing)?;
+        let place = Place {
+            certificate: dir.join(format!("{stem}.pem")),
+            key: dir.join(format!("{stem}.key")),
+            key_is_new: true,
+            existing: request.existing,
+        };
+        files::require_free(&place.certificate, request.existing)?;
+        files::require_free(&place.key, request.existing)?;
         let key = request.key_kind.generate()?;
-        self.sign_leaf(&profile, &key, true, files, request.existing)
+        self.sign_leaf(&profile, &key, place, alter)
     }
 
     /// Issues a leaf again: same identity and names, same key unless a new one is asked for.
@@ -221,16 +251,21 @@ impl Authority {
             ..LeafRequest::new(id.role(), name.splitn(5, '/').nth(4).unwrap_or_default())
         };
         let profile = leaf.profile(&self.trust_domain, SystemTime::now())?;
-        self.sign_leaf(&profile, &key, request.new_key, (certificate.clone(), key_file), Existing::Replace)
+        let place = Place {
+            certificate: certificate.clone(),
+            key: key_file,
+            key_is_new: request.new_key,
+            existing: Existing::Replace,
+        };
+        self.sign_leaf(&profile, &key, place, |_| {})
     }
 
     fn sign_leaf(
         &self,
         profile: &LeafProfile,
         key: &KeyPair,
-        key_is_new: bool,
-        (certificate, key_file): (PathBuf, PathBuf),
-        existing: Existing,
+        place: Place,
+        alter: impl FnOnce(&mut CertificateParams),
     ) -> Result<IssuedFiles, CertsError> {
         let ca_end = self.facts.not_after;
         let not_after = u64::try_from(profile.not_after.unix_timestamp()).map_err(|_| CertsError::Clock)?;
@@ -238,23 +273,25 @@ impl Authority {
             return Err(CertsError::OutlivesAuthority { ca_end: rfc3339(ca_end) });
         }
         let serial = new_serial();
-        let leaf = profile.params(&serial)?.signed_by(key, &self.issuer)?;
+        let mut params = profile.params(&serial)?;
+        alter(&mut params);
+        let leaf = params.signed_by(key, &self.issuer)?;
         let serial = hex(&serial);
         self.update(|register| {
             register.issued.insert(serial.clone(), Issued { id: profile.id.clone(), not_after });
             Ok(())
         })?;
-        if key_is_new {
+        if place.key_is_new {
             let key_pem = Zeroizing::new(key.serialize_pem());
-            files::write(&key_file, &key_pem, Readers::Owner, existing)?;
+            files::write(&place.key, &key_pem, Readers::Owner, place.existing)?;
         }
-        files::write(&certificate, &leaf.pem(), Readers::Everybody, existing)?;
+        files::write(&place.certificate, &leaf.pem(), Readers::Everybody, place.existing)?;
         let thumbprint = rc_transport::key_thumbprint(&key.subject_public_key_info())
-            .ok_or_else(|| CertsError::KeyKind { file: certificate.clone() })?;
+            .ok_or_else(|| CertsError::KeyKind { file: place.certificate.clone() })?;
         Ok(IssuedFiles {
             id: profile.id.clone(),
-            certificate,
-            key: key_file,
+            certificate: place.certificate,
+            key: place.key,
             ca: self.ca_file(),
             crl: self.crl_file(),
             serial,

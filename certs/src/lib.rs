@@ -24,6 +24,8 @@ mod authority;
 mod cli;
 mod error;
 mod files;
+#[cfg(feature = "testing")]
+mod flaw;
 mod inspect;
 mod leaf;
 mod reading;
@@ -37,6 +39,8 @@ pub use authority::{Authority, AuthorityOptions, CA_LIFE, IssuedFiles, RenewRequ
 pub use cli::run;
 pub use error::CertsError;
 pub use files::{Existing, FileError};
+#[cfg(feature = "testing")]
+pub use flaw::Flaw;
 pub use inspect::{Finding, inspect};
 pub use leaf::{BACKDATE, KeyKind, LEAF_LIFE_MAX, LEAF_LIFE_MIN, LeafRequest, default_life};
 pub use revocation::{CRL_LIFE, RevokeRequest};

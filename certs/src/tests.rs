@@ -380,3 +380,14 @@ fn a_damaged_or_missing_authority_is_named() {
     fs::write(dir.path().join("authority.json"), "{").unwrap();
     assert!(matches!(Authority::open(dir.path()), Err(CertsError::Content { .. })));
 }
+
+#[cfg(feature = "testing")]
+#[test]
+fn a_flawed_leaf_is_refused_by_the_transport_and_warned_of_by_inspect() {
+    let (_dir, authority) = authority();
+    for flaw in [Flaw::KeyUsage, Flaw::NoKeyUsage, Flaw::TwoUriNames, Flaw::NoUriName] {
+        let leaf = authority.issue_flawed(&request(Role::Controller).replacing(), flaw).unwrap();
+        assert!(Credentials::load(&files_of(&leaf)).is_err(), "{flaw:?}");
+        assert_eq!(inspect(&leaf.certificate, None).unwrap()[0].warnings.len(), 1, "{flaw:?}");
+    }
+}

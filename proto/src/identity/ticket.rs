@@ -16,6 +16,8 @@ mod keys;
 mod permission;
 #[cfg(test)]
 mod tests;
+mod thumbprint;
+mod unique;
 mod used;
 
 pub use claims::{Ticket, TicketClaims, UnverifiedTicket};
@@ -23,9 +25,10 @@ pub use deny::{DENY_LIST_BYTES_MAX, DENY_LISTS_MAX, DenyClaims, DenyList, DenyLi
 pub use jose::{KeyVerdict, SIGNATURE_BYTES, SignatureCheck, SigningInput, TicketError, TicketPart};
 pub use judge::{Presented, Start, TicketRefusal, judge_at_broker, judge_at_target};
 pub use keys::{
-    KeyId, KeyThumbprint, PublicJwk, TICKET_KEYS_BYTES_MAX, TICKET_KEYS_MAX, TicketKeys, TicketKeysError,
+    KeyId, TICKET_KEYS_BYTES_MAX, TICKET_KEYS_MAX, TicketKeys, TicketKeysError,
 };
 pub use permission::Permission;
+pub use thumbprint::{KeyThumbprint, PublicJwk};
 pub use used::{Claim, USED_TICKETS_MAX, UsedTicket, UsedTickets};
 
 /// Difference of clocks that is forgiven at every end of a validity, in seconds.

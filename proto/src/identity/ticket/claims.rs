@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::jose::{CompactJws, SignatureCheck, SigningInput, TicketError};
-use super::keys::{KeyId, KeyThumbprint};
+use super::keys::KeyId;
 use super::permission::Permission;
+use super::thumbprint::KeyThumbprint;
 use super::{LEEWAY_S, PERMISSIONS_MAX};
 use crate::identity::SpiffeId;
 use crate::wire::limits::{TEXT_BYTES_MAX, TICKET_BYTES_MAX};

@@ -5,9 +5,10 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer};
 
 use super::keys::KeyId;
+use super::unique::UniqueMembers;
 
 /// Length of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
@@ -256,71 +257,4 @@ fn json_error(part: TicketPart, error: &serde_json::Error) -> TicketError {
 
 fn quote(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(QUOTE_CHARS_MAX).collect()
-}
-
-/// Reads any JSON object and keeps nothing of it; fails when an object holds a name twice.
-pub(super) struct UniqueMembers;
-
-impl<'de> Deserialize<'de> for UniqueMembers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UniqueVisitor).map(|UniqueValue| Self)
-    }
-}
-
-struct UniqueValue;
-
-impl<'de> Deserialize<'de> for UniqueValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UniqueVisitor)
-    }
-}
-
-struct UniqueVisitor;
-
-impl<'de> Visitor<'de> for UniqueVisitor {
-    type Value = UniqueValue;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueValue, A::Error> {
-        let mut names = std::collections::BTreeSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let UniqueValue = map.next_value()?;
-            if !names.insert(name) {
-                return Err(serde::de::Error::custom("a member stands twice"));
-            }
-        }
-        Ok(UniqueValue)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<UniqueValue, A::Error> {
-        while items.next_element::<UniqueValue>()?.is_some() {}
-        Ok(UniqueValue)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<UniqueValue, E> {
-        Ok(UniqueValue)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<UniqueValue, E> {
-        Ok(UniqueValue)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<UniqueValue, E> {
-        Ok(UniqueValue)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<UniqueValue, E> {
-        Ok(UniqueValue)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<UniqueValue, E> {
-        Ok(UniqueValue)
-    }
-
-    fn visit_unit<E>(self) -> Result<UniqueValue, E> {
-        Ok(UniqueValue)
-    }
 }

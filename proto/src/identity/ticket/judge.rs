@@ -2,7 +2,8 @@
 
 use super::claims::Ticket;
 use super::deny::DenyLists;
-use super::keys::{KeyId, KeyThumbprint};
+use super::keys::KeyId;
+use super::thumbprint::KeyThumbprint;
 use super::used::UsedTickets;
 use super::{Claim, LEEWAY_S};
 use crate::identity::SpiffeId;
