@@ -1,18 +1,84 @@
 //! One endpoint process: its pinned broker, its sessions, its shutdown.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use rc_proto::Moment;
 use rc_proto::identity::SpiffeId;
 use rc_proto::select::Choice;
+use rc_proto::session::SessionConfig;
+use rc_proto::wire::codes::EndCode;
+use rc_proto::wire::message::Invite;
 use rc_proto::wire::{InstanceId, Role, SessionId};
+use rc_transport::{BootClock, Connector, Credentials, Resolver, ResolverConfig, TcpNet};
 use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::ClientConfig;
 use crate::error::{LocateError, SetupError};
-use crate::event::Events;
-use crate::status::{PinStatus, SessionStatus};
+use crate::event::{Event, EventLog, Events};
+use crate::link::{Held, Keeper, PinState, Shared};
+use crate::locate::Locator;
+use crate::reach::{Reach, unix_ms};
+use crate::session::{SessionCore, SessionHandle, SessionSetup};
+use crate::status::{PinStatus, SessionStatus, whole_ms};
 
-/// A Controller or a Target; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Endpoint {}
+/// Invites that wait for the Target; a further one is dropped, and its Controller asks again.
+const INVITES_MAX: usize = 16;
+/// Time for sessions to say goodbye at a shutdown.
+const GOODBYE_MAX: Duration = Duration::from_millis(2500);
+
+/// A Controller or a Target; cheap to clone. It runs until [`Endpoint::shutdown`] or until the last clone is dropped.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("instance", &self.inner.run.instance).finish_non_exhaustive()
+    }
+}
+
+/// This run of the process.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    instance: InstanceId,
+    began: Moment,
+    began_unix_ms: u64,
+}
+
+type SessionTable = Arc<Mutex<BTreeMap<SessionId, Arc<SessionCore>>>>;
+
+struct Inner {
+    reach: Arc<Reach>,
+    config: ClientConfig,
+    run: Run,
+    setup: SessionSetup,
+    shared: Shared,
+    invites: tokio::sync::Mutex<mpsc::Receiver<Invite>>,
+    sessions: SessionTable,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        for core in lock(&self.sessions).values() {
+            core.disconnect(EndCode::SHUTDOWN, "");
+        }
+    }
+}
+
+fn lock(sessions: &SessionTable) -> MutexGuard<'_, BTreeMap<SessionId, Arc<SessionCore>>> {
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An endpoint as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,98 +93,244 @@ pub struct EndpointStatus {
     pub certificate_ends_ms: u64,
     /// The pinned broker.
     pub pin: Option<PinStatus>,
+    /// Why the last look for a broker failed, while none is pinned.
+    pub searching: Option<String>,
     /// The last choice of a broker: candidates, samples, scores and the rule that decided.
     pub choice: Option<Choice>,
     /// Its live sessions.
     pub sessions: Vec<SessionStatus>,
 }
 
+/// The collaborators of an endpoint over the operating system's network and clock.
+pub(crate) fn system_reach(config: &ClientConfig, role: Role) -> Result<Arc<Reach>, SetupError> {
+    let credentials = load_credentials(config, role)?;
+    if config.brokers.names.is_empty() && config.brokers.addresses.is_empty() {
+        return Err(SetupError::NoBrokers);
+    }
+    let servers = config.brokers.name_servers.clone();
+    Ok(Arc::new(Reach {
+        connector: Connector::new(Arc::new(credentials), Arc::new(TcpNet)),
+        names: Arc::new(Resolver::new(ResolverConfig { servers, ..ResolverConfig::default() })),
+        clock: Arc::new(BootClock),
+        timers: config.timers,
+        events: EventLog::default(),
+    }))
+}
+
+fn load_credentials(config: &ClientConfig, role: Role) -> Result<Credentials, SetupError> {
+    let loaded = Credentials::load(&config.credentials);
+    let credentials = loaded.map_err(|error| SetupError::Credentials { reason: error.to_string() })?;
+    if credentials.role() != role {
+        let found = credentials.spiffe_id().to_string();
+        return Err(SetupError::Role { found, wanted: role.segment() });
+    }
+    Ok(credentials)
+}
+
 impl Endpoint {
-    /// Reads the credentials, which must be of `role`, and begins to look for a broker.
+    /// Reads the credentials, which must be of `role`, and begins to look for a broker. Must be called inside a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When the credentials or the settings cannot be used.
     pub fn start(config: ClientConfig, role: Role) -> Result<Self, SetupError> {
-        let _ = (config, role);
-        Err(SetupError::NoBrokers)
+        if let Some(dir) = &config.state_dir {
+            std::fs::create_dir_all(dir).map_err(|error| SetupError::StateDir {
+                path: dir.display().to_string(),
+                reason: error.to_string(),
+            })?;
+        }
+        let reach = system_reach(&config, role)?;
+        Ok(Self::start_with(config, role, reach))
+    }
+
+    /// The same with collaborators of the caller.
+    pub(crate) fn start_with(config: ClientConfig, role: Role, reach: Arc<Reach>) -> Self {
+        let run = Run { instance: InstanceId(rand::random()), began: reach.now(), began_unix_ms: unix_ms() };
+        let (offer_invite, invites) = mpsc::channel(INVITES_MAX);
+        let shared = Shared {
+            pin: watch::Sender::new(PinState::Searching { last: None }),
+            choice: Arc::new(ArcSwapOption::empty()),
+            sessions: Arc::new(AtomicUsize::new(0)),
+            invites: offer_invite,
+        };
+        let setup = SessionSetup {
+            instance: run.instance,
+            config: SessionConfig::default(),
+            clock: Arc::clone(&reach.clock),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let locator = Locator::new(Arc::clone(&reach), &config);
+        let target = (role == Role::Target).then_some((run.instance, run.began_unix_ms));
+        let keeper = Keeper::new(Arc::clone(&reach), locator, target, shared.clone());
+        tasks.spawn(keeper.run(stop.clone()));
+        let invites = tokio::sync::Mutex::new(invites);
+        let sessions = SessionTable::default();
+        let inner = Inner { reach, config, run, setup, shared, invites, sessions, tasks, stop };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Waits for the pinned broker.
     ///
     /// # Errors
-    /// When none is found within the time for a race.
+    /// When none is found within the time for it, with the reason why the last look failed.
     pub async fn pinned(&self) -> Result<PinStatus, LocateError> {
-        Err(LocateError::Stopped)
+        self.held().await.map(|held| self.pin_status(&held))
+    }
+
+    pub(crate) async fn held(&self) -> Result<Arc<Held>, LocateError> {
+        let mut pin = self.inner.shared.pin.subscribe();
+        let settled = pin.wait_for(|state| !matches!(state, PinState::Searching { .. }));
+        let waited = self.inner.reach.timers.locate;
+        let state = match tokio::time::timeout(waited, settled).await {
+            Ok(Ok(state)) => state.clone(),
+            Ok(Err(_)) => PinState::Stopped,
+            Err(_) => self.inner.shared.pin.borrow().clone(),
+        };
+        match state {
+            PinState::Held(held) => Ok(held),
+            PinState::Searching { last } => Err(last.unwrap_or(LocateError::Deadline { waited })),
+            PinState::Stopped => Err(LocateError::Stopped),
+        }
+    }
+
+    fn pin_status(&self, held: &Held) -> PinStatus {
+        PinStatus {
+            broker: held.contact.broker.clone(),
+            address: held.link.address,
+            incarnation: held.link.incarnation,
+            round_trip_us: held.link.heart.round_trip_us(),
+            load: held.link.heart.load(),
+            registered: held.link.registered,
+            linked_for_ms: whole_ms(self.inner.reach.now().since(held.link.since)),
+        }
     }
 
     /// The endpoint as it is now.
     pub fn status(&self) -> EndpointStatus {
-        unimplemented!()
+        let credentials = self.inner.reach.credentials();
+        let ends = credentials.not_after().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let pin = self.inner.shared.pin.borrow().clone();
+        let searching = match &pin {
+            PinState::Searching { last } => {
+                Some(last.as_ref().map_or_else(|| "looking for a broker".to_owned(), ToString::to_string))
+            }
+            PinState::Held(_) => None,
+            PinState::Stopped => Some("stopped".to_owned()),
+        };
+        EndpointStatus {
+            id: credentials.spiffe_id().clone(),
+            instance: self.inner.run.instance,
+            age_ms: whole_ms(self.inner.reach.now().since(self.inner.run.began)),
+            certificate_ends_ms: whole_ms(ends),
+            pin: match &pin {
+                PinState::Held(held) => Some(self.pin_status(held)),
+                PinState::Searching { .. } | PinState::Stopped => None,
+            },
+            searching,
+            choice: self.inner.shared.choice.load().as_deref().cloned(),
+            sessions: self.sessions(),
+        }
+    }
+
+    /// The live sessions.
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        let cores: Vec<_> = lock(&self.inner.sessions).values().cloned().collect();
+        cores.iter().map(|core| core.status()).collect()
     }
 
     /// Follows what happens, from now on.
     pub fn events(&self) -> Events {
-        unimplemented!()
+        self.inner.reach.events.follow()
     }
 
     /// Ends a session at once; false when there is none of that id.
-    pub fn disconnect(&self, session: SessionId) -> bool {
-        let _ = session;
-        false
+    pub fn disconnect(&self, session: SessionId, message: &str) -> bool {
+        let core = lock(&self.inner.sessions).get(&session).cloned();
+        core.inspect(|core| core.disconnect(EndCode::DISCONNECTED, message)).is_some()
+    }
+
+    /// Reads the credential files again; new connections use what they hold from now on.
+    ///
+    /// # Errors
+    /// When they cannot be used; the ones before stay in force.
+    pub fn reload_credentials(&self) -> Result<(), SetupError> {
+        let role = self.inner.reach.credentials().role();
+        let credentials = load_credentials(&self.inner.config, role)?;
+        self.inner.reach.connector.set_credentials(Arc::new(credentials));
+        Ok(())
     }
 
     /// Ends every session and the control link, and waits for them.
-    pub async fn shutdown(&self) {}
-}
-
-/// What one look for brokers found, without using any of them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ProbeReport {
-    /// Each service name and what it resolved to.
-    pub names: Vec<ResolvedName>,
-    /// The choice that an endpoint would make now.
-    pub choice: Choice,
-}
-
-/// What a service name resolved to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ResolvedName {
-    /// The name.
-    pub name: String,
-    /// Its addresses, of both families.
-    pub addresses: Vec<std::net::IpAddr>,
-    /// How long the answer holds, in s; the shorter of both families.
-    pub ttl_s: Option<u64>,
-    /// Why a family gave nothing.
-    pub failures: Vec<String>,
-}
-
-/// Resolves, races and measures once, and tells what would be chosen.
-///
-/// # Errors
-/// When the settings cannot be used, or no broker answers.
-pub async fn probe(config: ClientConfig, role: Role) -> Result<ProbeReport, ProbeError> {
-    drop(config);
-    Err(ProbeError::Setup(SetupError::Role { found: String::new(), wanted: role.segment() }))
-}
-
-/// Why a probe found nothing.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ProbeError {
-    /// The settings cannot be used.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// No broker answered.
-    #[error(transparent)]
-    Locate(#[from] LocateError),
-}
-
-impl ProbeError {
-    /// The kind of failure.
-    pub fn kind(&self) -> crate::FailureKind {
-        match self {
-            Self::Setup(error) => error.kind(),
-            Self::Locate(error) => error.kind(),
+    pub async fn shutdown(&self) {
+        let inner = &*self.inner;
+        let cores: Vec<_> = lock(&inner.sessions).values().cloned().collect();
+        for core in cores {
+            core.disconnect(EndCode::SHUTDOWN, "");
         }
+        inner.setup.tasks.close();
+        if tokio::time::timeout(GOODBYE_MAX, inner.setup.tasks.wait()).await.is_err() {
+            inner.setup.stop.cancel();
+            inner.setup.tasks.wait().await;
+        }
+        inner.stop.cancel();
+        inner.tasks.close();
+        inner.tasks.wait().await;
+    }
+
+    // ---- for the two client libraries
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.inner.reach
+    }
+
+    pub(crate) fn setup(&self) -> &SessionSetup {
+        &self.inner.setup
+    }
+
+    /// Who this process is.
+    pub fn id(&self) -> SpiffeId {
+        self.inner.reach.own_id()
+    }
+
+    /// This run of the process.
+    pub fn instance(&self) -> InstanceId {
+        self.inner.run.instance
+    }
+
+    /// Publishes an event among those of the endpoint.
+    pub fn publish(&self, event: Event) {
+        self.inner.reach.events.publish(event);
+    }
+
+    /// The next invite of a broker; `None` once the endpoint has stopped. Dropping the future loses nothing.
+    pub(crate) async fn next_invite_message(&self) -> Option<Invite> {
+        let mut invites = self.inner.invites.lock().await;
+        tokio::select! {
+            biased;
+            () = self.inner.stop.cancelled() => None,
+            invite = invites.recv() => invite,
+        }
+    }
+
+    /// Lists a session until it ends, and tells its begin and its end.
+    pub(crate) fn adopt(&self, handle: &SessionHandle) {
+        let core = handle.shared_core();
+        let (session, peer) = (handle.id(), handle.peer().clone());
+        let path = core.status().paths.first().and_then(|path| path.path);
+        let events = self.inner.reach.events.clone();
+        events.publish(Event::SessionStarted { session, peer: peer.clone(), path });
+        lock(&self.inner.sessions).insert(session, Arc::clone(&core));
+        let count = Arc::clone(&self.inner.shared.sessions);
+        count.fetch_add(1, Ordering::Relaxed);
+        let table = Arc::clone(&self.inner.sessions);
+        self.inner.setup.tasks.spawn(async move {
+            let end = crate::session::ended(&core).await;
+            lock(&table).remove(&session);
+            count.fetch_sub(1, Ordering::Relaxed);
+            events.publish(Event::SessionEnded { session, peer, end });
+        });
     }
 }

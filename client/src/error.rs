@@ -193,12 +193,14 @@ pub enum AttachError {
         reason: String,
     },
     /// The Target refused the ticket or the identity.
-    #[error("{target} refused the session: {denial}{}", denial_advice(*.denial))]
+    #[error("{target} refused the session: {denial}{}", denial_advice(*.denial, reason))]
     Denied {
         /// Who refused.
         target: EndpointId,
         /// Why.
         denial: Denial,
+        /// In the Target's words; may be empty.
+        reason: String,
     },
     /// The Target refused for another reason.
     #[error("{target} refused the session: {refusal}")]
@@ -234,8 +236,11 @@ pub enum AttachError {
     },
 }
 
-fn denial_advice(denial: Denial) -> &'static str {
-    match denial {
+fn denial_advice(denial: Denial, reason: &str) -> String {
+    if !reason.is_empty() {
+        return format!(" ({reason})");
+    }
+    let advice = match denial {
         Denial::TICKET_USED => " (the ticket already started a session: get a fresh one)",
         Denial::TICKET_EXPIRED => " (get a fresh ticket)",
         Denial::CLOCK => " (the ticket is not valid yet: set the clocks of the issuer and the target)",
@@ -243,7 +248,8 @@ fn denial_advice(denial: Denial) -> &'static str {
         Denial::REVOKED => " (ticket or certificate was revoked: ask the issuer)",
         Denial::NOT_PERMITTED => " (the ticket is not for this controller and target, or permits nothing)",
         _ => "",
-    }
+    };
+    advice.to_owned()
 }
 
 impl AttachError {

@@ -96,8 +96,8 @@ pub enum Event {
         session: SessionId,
         /// The other endpoint.
         peer: EndpointId,
-        /// The path it began on.
-        path: PathId,
+        /// The path it began on, when a broker carries it.
+        path: Option<PathId>,
     },
     /// A session ended.
     SessionEnded {

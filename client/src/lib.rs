@@ -4,29 +4,41 @@
 //! | module | owns |
 //! |---|---|
 //! | `endpoint` | one process: its pin, its sessions, its shutdown |
+//! | `locate` | resolve, race, measure, choose |
+//! | `link` | the control link and the pin |
+//! | `path`, `connect`, `join` | a path to the other endpoint, from the Controller's and from the Target's side |
 //! | `session` | one session: the pure core behind a lock, the pumps of its paths, its channels |
-//! | `config`, `status`, `event`, `error` | the plain values of the interface |
+//! | `config`, `status`, `event`, `error`, `probe` | the plain values of the interface |
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]
 pub mod cli;
 mod config;
+mod connect;
 mod endpoint;
 mod error;
 mod event;
 mod failure;
+mod join;
 mod link;
 mod locate;
+mod path;
+mod probe;
 mod reach;
 mod session;
 mod status;
+#[cfg(test)]
+mod testing;
 
 pub use config::{BrokerPlaces, ClientConfig, StaticBroker, StaticBrokerError, Timers};
-pub use endpoint::{Endpoint, EndpointStatus, ProbeError, ProbeReport, ResolvedName, probe};
+pub use connect::StartError;
+pub use endpoint::{Endpoint, EndpointStatus};
 pub use error::{AttachError, LocateError, OpenError, PathError, SetupError};
 pub use event::{Event, EventLog, Events};
 pub use failure::FailureKind;
+pub use join::{Invitation, JoinError, Joined};
+pub use probe::{ProbeError, ProbeReport, ResolvedName, probe};
 pub use rc_proto::select::{Choice, Rule};
 pub use rc_transport::CredentialFiles;
-pub use session::{Channel, ChannelReset, OpenOptions, PendingChannel, SessionHandle};
+pub use session::{Channel, ChannelReset, OfferQueue, OpenOptions, PendingChannel, SessionHandle, Withdrawn};
 pub use status::{ChannelStatus, EndedBy, HopStatus, PathStatus, PinStatus, SessionEnd, SessionStatus};

@@ -38,8 +38,8 @@ pub struct HopStatus {
 /// One live path of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PathStatus {
-    /// The path.
-    pub path: PathId,
+    /// The path; `None` when no broker carries it.
+    pub path: Option<PathId>,
     /// Its epoch.
     pub epoch: Epoch,
     /// Its kind.
@@ -48,6 +48,8 @@ pub struct PathStatus {
     pub hops: Vec<HopStatus>,
     /// Round trip of this endpoint to its own broker in µs, when measured.
     pub first_round_trip_us: Option<u32>,
+    /// Round trip of this endpoint to the other one in µs, smoothed, when measured.
+    pub round_trip_us: Option<u32>,
 }
 
 /// One channel of a session.
@@ -74,9 +76,9 @@ pub struct SessionStatus {
     pub paths: Vec<PathStatus>,
     /// Its open channels.
     pub channels: Vec<ChannelStatus>,
-    /// Bytes of channels that the peer acknowledged.
+    /// Bytes that the application wrote to channels.
     pub sent_bytes: u64,
-    /// Bytes of channels received in order.
+    /// Bytes received on channels, each counted once.
     pub received_bytes: u64,
 }
 
@@ -106,6 +108,11 @@ pub struct SessionEnd {
 }
 
 impl SessionEnd {
+    /// An end that nobody explained.
+    pub(crate) fn unknown() -> Self {
+        Self { code: EndCode::INTERNAL, by: EndedBy::Local, abort: None, detail: String::new() }
+    }
+
     /// Whether the session ended as its endpoints wanted.
     pub fn is_clean(&self) -> bool {
         self.code == EndCode::DONE && self.abort.is_none()

@@ -24,6 +24,11 @@ pub(crate) struct BrokerContact {
 }
 
 impl BrokerContact {
+    /// A broker of which another one told the name.
+    pub(crate) fn named(broker: &BrokerId, name: &str) -> Self {
+        Self { broker: broker.clone(), answered: None, name: name.to_owned(), addresses: Vec::new() }
+    }
+
     pub(crate) fn of_welcome(welcome: &Welcome, answered: SocketAddr) -> Self {
         Self {
             broker: welcome.broker.clone(),

@@ -361,7 +361,8 @@ impl Keeper {
         };
         let now = self.reach.now();
         let (standings, ejections) = self.locator.judgement();
-        match self.pin.handle_round(standings, ejections, occupancy, now, &mut rand::rng()) {
+        let verdict = self.pin.handle_round(standings, ejections, occupancy, now, &mut rand::rng());
+        match verdict {
             PinVerdict::Move(choice) => {
                 let before = self.pin.broker().cloned();
                 let link = self.dial_chosen(&choice).await?;

@@ -6,6 +6,4 @@ mod keeper;
 mod register;
 
 pub(crate) use contact::{BrokerContact, dial_leg};
-pub(crate) use control::{ControlLink, Heart};
-pub(crate) use keeper::{Held, Keeper, PinState};
-pub(crate) use register::Registration;
+pub(crate) use keeper::{Held, Keeper, PinState, Shared};

@@ -71,7 +71,11 @@ impl Locator {
             self.reach.events.publish(Event::CandidateFailed { address: *address, reason: reason.clone() });
         }
         self.note(&measured);
-        self.keep_known_good(&sources, &measured).await;
+        let worked: Vec<_> =
+            measured.iter().map(|m| (m.candidate.address, m.candidate.expectation.clone())).collect();
+        if !worked.is_empty() {
+            self.known_good.keep(&sources, &worked).await;
+        }
         let answered: Vec<BrokerId> = measured.iter().map(|m| m.link.broker.clone()).collect();
         let request = Request { trigger, avoid, only: Some(&answered) };
         let now = self.reach.now();
@@ -230,14 +234,6 @@ impl Locator {
             for sample in samples {
                 self.standings.add_sample(&link.broker, *sample);
             }
-        }
-    }
-
-    async fn keep_known_good(&mut self, sources: &[Source], measured: &[Measured]) {
-        let worked: Vec<_> =
-            measured.iter().map(|m| (m.candidate.address, m.candidate.expectation.clone())).collect();
-        if !worked.is_empty() {
-            self.known_good.keep(sources, &worked).await;
         }
     }
 }

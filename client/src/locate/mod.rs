@@ -11,5 +11,4 @@ mod race;
 mod resolve;
 
 pub(crate) use locator::{Located, Locator};
-pub(crate) use measure::measure;
 pub(crate) use probe_link::ProbeLink;

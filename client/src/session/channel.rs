@@ -10,6 +10,7 @@ use rc_proto::wire::{ChannelId, ServiceName, SessionId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::SessionCore;
+use super::handle::Owner;
 
 /// One ordered stream of bytes each way, inside a session.
 ///
@@ -19,7 +20,7 @@ use super::core::SessionCore;
 /// * A reset by the peer is an [`io::ErrorKind::ConnectionReset`] that holds a [`ChannelReset`]; the end of the session
 ///   is an [`io::ErrorKind::ConnectionAborted`] that holds a [`SessionEnd`](crate::SessionEnd).
 pub struct Channel {
-    core: Arc<SessionCore>,
+    owner: Arc<Owner>,
     id: ChannelId,
     service: ServiceName,
     class: Class,
@@ -36,8 +37,12 @@ pub struct ChannelReset {
 }
 
 impl Channel {
-    pub(crate) fn new(core: Arc<SessionCore>, id: ChannelId, service: ServiceName, class: Class) -> Self {
-        Self { core, id, service, class }
+    pub(super) fn new(owner: Arc<Owner>, id: ChannelId, service: ServiceName, class: Class) -> Self {
+        Self { owner, id, service, class }
+    }
+
+    fn core(&self) -> &SessionCore {
+        self.owner.core()
     }
 
     /// Its number in the session.
@@ -57,20 +62,12 @@ impl Channel {
 
     /// The session it belongs to.
     pub fn session(&self) -> SessionId {
-        self.core.session_id()
+        self.core().session_id()
     }
 
     /// Gives the channel up in both directions, and tells the peer why.
     pub fn reset(self, code: ResetCode, message: &str) {
-        self.core.reset_channel(self.id, code, message);
-    }
-
-    /// Waits until the peer acknowledged every byte written, and the end when the channel was shut down.
-    ///
-    /// # Errors
-    /// When the channel was reset or the session ended first.
-    pub async fn acknowledged(&self) -> io::Result<()> {
-        std::future::poll_fn(|context| self.core.poll_acknowledged(self.id, context)).await
+        self.core().reset_channel(self.id, code, message);
     }
 }
 
@@ -89,13 +86,13 @@ impl AsyncRead for Channel {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.core.poll_read(self.id, context, buffer)
+        self.core().poll_read(self.id, context, buffer)
     }
 }
 
 impl AsyncWrite for Channel {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.core.poll_write(self.id, context, bytes)
+        self.core().poll_write(self.id, context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,12 +101,12 @@ impl AsyncWrite for Channel {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.core.finish_channel(self.id))
+        Poll::Ready(self.core().finish_channel(self.id))
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.core.release_channel(self.id);
+        self.core().release_channel(self.id);
     }
 }

@@ -1,0 +1,110 @@
+//! The Controller's way to a session: a path through the pinned broker, or through the others that it names, then the
+//! end-to-end handshake and ATTACH.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rc_proto::identity::SpiffeId;
+use rc_proto::wire::codes::{Lane, PathFailure, Purpose};
+use rc_proto::wire::{EndpointId, Role, SessionId};
+
+use crate::endpoint::Endpoint;
+use crate::error::{AttachError, LocateError, PathError};
+use crate::event::Event;
+use crate::link::BrokerContact;
+use crate::path::{EndToEndPath, PathFault, PathRequest, open_path};
+use crate::session::{PathFacts, SessionHandle, attach};
+
+/// First wait before a further attempt; it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// Brokers that one connect tries after the pinned one.
+const ALTERNATES_TRIED_MAX: usize = 4;
+
+/// Why a Controller did not get a session.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StartError {
+    /// No broker could be found.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// No path to the Target was opened.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The path was there, and the Target refused or is not the one wanted.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+impl Endpoint {
+    /// The SPIFFE id of a Target of this mesh.
+    pub fn target_id(&self, target: &EndpointId) -> SpiffeId {
+        SpiffeId::endpoint(self.id().trust_domain().clone(), Role::Target, target)
+    }
+
+    /// Controller: starts a session with `target`.
+    ///
+    /// # Errors
+    /// When there is no broker, no path within the time for one, or the Target refuses.
+    pub async fn start_session(
+        &self,
+        target: &EndpointId,
+        ticket: String,
+    ) -> Result<SessionHandle, StartError> {
+        let request = PathRequest {
+            target: target.clone(),
+            target_id: self.target_id(target),
+            ticket: ticket.clone(),
+            purpose: Purpose::NEW,
+            lane: Lane::INTERACTIVE,
+        };
+        let (stream, facts) = self.find_path(&request).await?;
+        let session = SessionId(rand::random());
+        let deadline = self.reach().timers.attach;
+        let handle = attach(self.setup(), session, target.clone(), stream, facts, ticket, deadline).await?;
+        self.adopt(&handle);
+        Ok(handle)
+    }
+
+    /// Opens a path through the pinned broker; after a refusal that is not final, through the brokers it names, then
+    /// through whichever is pinned by then.
+    async fn find_path(&self, request: &PathRequest) -> Result<(EndToEndPath, PathFacts), StartError> {
+        let reach = self.reach();
+        let began = reach.now();
+        let mut alternates = VecDeque::new();
+        let mut tried = Vec::new();
+        let mut wait = RETRY_FIRST;
+        loop {
+            let contact = match alternates.pop_front() {
+                Some(contact) => contact,
+                None => self.held().await?.contact.clone(),
+            };
+            let left = reach.timers.open_path.saturating_sub(reach.now().since(began));
+            let error = match open_path(reach, &contact, request, left).await {
+                Ok(opened) => return Ok(opened),
+                Err(PathFault::Attach(error)) => return Err(error.into()),
+                Err(PathFault::Path(error)) => error,
+            };
+            tried.push(contact.broker.clone());
+            let mut pause = wait;
+            if let PathError::Refused { code, retry_after, alternates: named, .. } = &error {
+                self.publish(Event::PathRefused { broker: contact.broker.clone(), code: *code });
+                if *code == PathFailure::RETRY_AFTER {
+                    pause = *retry_after;
+                }
+                for (broker, name) in named {
+                    if !tried.contains(broker) && tried.len() <= ALTERNATES_TRIED_MAX {
+                        tried.push(broker.clone());
+                        alternates.push_back(BrokerContact::named(broker, name));
+                    }
+                }
+            }
+            let left = reach.timers.open_path.saturating_sub(reach.now().since(began));
+            if !error.is_retryable() || left <= pause {
+                return Err(error.into());
+            }
+            if alternates.is_empty() {
+                wait *= 2;
+                reach.pause(pause).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Opens a path as a Controller, joins one as a Target, up to end-to-end TLS. The `ClientHello` leaves right behind
+//! OpenPath: the end-to-end handshake does not wait for the path to be there.
+
+use std::time::Duration;
+
+use rc_proto::identity::SpiffeId;
+use rc_proto::wire::codes::{Lane, Purpose};
+use rc_proto::wire::message::{Invite, JoinPath, Message, OpenPath, PathOpened};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId};
+use rc_transport::{
+    EndToEnd, EndToEndError, EndToEndStream, Leg, LegError, MessageStream, PathIo, PathRefused, Peer,
+};
+
+use crate::error::{AttachError, PathError};
+use crate::link::{BrokerContact, dial_leg};
+use crate::reach::Reach;
+use crate::session::PathFacts;
+use crate::status::{HopStatus, whole_ms};
+
+/// A byte stream to the other endpoint that no broker can read.
+pub(crate) type EndToEndPath = EndToEndStream<PathIo<Leg>>;
+
+/// What a Controller asks of a broker.
+#[derive(Debug, Clone)]
+pub(crate) struct PathRequest {
+    pub(crate) target: EndpointId,
+    pub(crate) target_id: SpiffeId,
+    pub(crate) ticket: String,
+    pub(crate) purpose: Purpose,
+    pub(crate) lane: Lane,
+}
+
+/// Why there is no end-to-end stream: the path's fault or the other end's.
+#[derive(Debug)]
+pub(crate) enum PathFault {
+    Path(PathError),
+    Attach(AttachError),
+}
+
+/// Opens a path through `contact` and proves the Target at its other end.
+pub(crate) async fn open_path(
+    reach: &Reach,
+    contact: &BrokerContact,
+    request: &PathRequest,
+    deadline: Duration,
+) -> Result<(EndToEndPath, PathFacts), PathFault> {
+    let began = reach.now();
+    let broker = &contact.broker;
+    let opening = async {
+        let leg = dial_leg(reach, contact)
+            .await
+            .map_err(|reason| PathFault::Path(PathError::Dial { broker: broker.clone(), reason }))?;
+        let first_round_trip = leg.handshake_round_trip();
+        let left = deadline.saturating_sub(reach.now().since(began));
+        let path = PathId(rand::random());
+        let open = open_message(path, request, left);
+        let mut messages = MessageStream::over(leg);
+        messages.send(&open).await.map_err(|error| leg_fault(broker, &error))?;
+        let io = messages.into_path();
+        let stream = EndToEnd::client(&reach.credentials(), io, &request.target_id)
+            .await
+            .map_err(|error| end_to_end_fault(error, broker, &request.target))?;
+        let mut facts = facts(path, request.lane, stream.io().opened());
+        facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
+        Ok((stream, facts))
+    };
+    match tokio::time::timeout(deadline, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(PathFault::Path(PathError::Deadline {
+            broker: broker.clone(),
+            target: request.target.clone(),
+            waited: deadline,
+        })),
+    }
+}
+
+fn open_message(path_id: PathId, request: &PathRequest, left: Duration) -> Message {
+    let open = OpenPath {
+        path_id,
+        target: request.target.clone(),
+        ticket: request.ticket.clone(),
+        purpose: request.purpose,
+        lane: request.lane,
+        instance: None,
+        route: Vec::new(),
+        avoid: Vec::new(),
+        deadline_ms: u32::try_from(whole_ms(left)).unwrap_or(u32::MAX),
+        ext: Ext::none(),
+    };
+    open.into()
+}
+
+/// Joins the path of an invite, and proves that a Controller is at its other end.
+pub(crate) async fn join_path(
+    reach: &Reach,
+    contact: &BrokerContact,
+    invite: &Invite,
+) -> Result<(EndToEndPath, PathFacts), String> {
+    let deadline = Duration::from_millis(invite.deadline_ms.into());
+    let joining = async {
+        let leg = dial_leg(reach, contact).await?;
+        let first_round_trip = leg.handshake_round_trip();
+        let mut messages = MessageStream::over(leg);
+        let join = JoinPath { path_id: invite.path_id, join_secret: invite.join_secret, ext: Ext::none() };
+        messages.send(&join.into()).await.map_err(|error| error.to_string())?;
+        let mut io = messages.into_path();
+        io.wait_opened().await.map_err(|error| match PathRefused::of(&error) {
+            Some(PathRefused(failed)) => format!("{} refused the join: {}", contact.broker, failed.code),
+            None => error.to_string(),
+        })?;
+        let stream = EndToEnd::server(&reach.credentials(), io).await.map_err(|error| error.to_string())?;
+        let mut facts = facts(invite.path_id, invite.lane, stream.io().opened());
+        if facts.hops.is_empty() {
+            facts.hops.push(HopStatus { broker: contact.broker.clone(), next_round_trip_us: 0 });
+        }
+        facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
+        Ok((stream, facts))
+    };
+    match tokio::time::timeout(deadline, joining).await {
+        Ok(joined) => joined,
+        Err(_) => Err(format!("the path was not there within {deadline:?}")),
+    }
+}
+
+/// Who is at the other end of a path.
+pub(crate) fn peer_of(stream: &EndToEndPath) -> &Peer {
+    stream.peer()
+}
+
+fn facts(path: PathId, lane: Lane, opened: Option<&PathOpened>) -> PathFacts {
+    let hops = opened.map(|opened| opened.hops.as_slice()).unwrap_or_default();
+    let hop = |(broker, micros): &(BrokerId, u32)| HopStatus {
+        broker: broker.clone(),
+        next_round_trip_us: *micros,
+    };
+    PathFacts {
+        path: Some(path),
+        lane: Some(lane),
+        hops: hops.iter().map(hop).collect(),
+        first_round_trip_us: None,
+    }
+}
+
+fn leg_fault(broker: &BrokerId, error: &dyn std::error::Error) -> PathFault {
+    PathFault::Path(PathError::Leg { broker: broker.clone(), reason: error.to_string() })
+}
+
+fn end_to_end_fault(error: EndToEndError, broker: &BrokerId, target: &EndpointId) -> PathFault {
+    match error {
+        EndToEndError::PathFailed { failed } => PathFault::Path(PathError::Refused {
+            broker: broker.clone(),
+            target: target.clone(),
+            code: failed.code,
+            retry_after: Duration::from_millis(failed.retry_after_ms.into()),
+            alternates: failed.alternates,
+        }),
+        EndToEndError::PathLost { source } => {
+            let reason = LegError::of(&source).map_or_else(|| source.to_string(), ToString::to_string);
+            PathFault::Path(PathError::Leg { broker: broker.clone(), reason })
+        }
+        other => {
+            PathFault::Attach(AttachError::Handshake { peer: target.to_string(), reason: other.to_string() })
+        }
+    }
+}

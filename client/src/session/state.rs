@@ -1,0 +1,328 @@
+//! What the lock protects: the pure session, its paths, its channels' waiters, and what a mutation leaves to be told.
+
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use rc_proto::Moment;
+use rc_proto::session::{PathKey, ReadOutcome, Session, SessionEvent};
+use rc_proto::wire::codes::{Class, EndCode, Lane, ResetCode};
+use rc_proto::wire::frame::Refused;
+use rc_proto::wire::{ChannelId, Epoch, PathId, ServiceName};
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::Transmit;
+use super::pump::TRANSMIT_BYTES_MAX;
+use super::waits::{Fate, Slot, Wait};
+use crate::status::{EndedBy, HopStatus, SessionEnd};
+
+/// A channel that the peer opened.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    pub(crate) channel: ChannelId,
+    pub(crate) service: ServiceName,
+    pub(crate) class: Class,
+}
+
+/// How an ATTACH was answered.
+#[derive(Debug)]
+pub(super) enum AttachAnswer {
+    Attached(Epoch),
+    Refused(Box<Refused>),
+    PathGone(String),
+}
+
+/// What is known of a path beside the session's own view.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PathFacts {
+    pub(crate) path: Option<PathId>,
+    pub(crate) lane: Option<Lane>,
+    pub(crate) hops: Vec<HopStatus>,
+    pub(crate) first_round_trip_us: Option<u32>,
+}
+
+/// One path's pump, from the session's side.
+pub(super) struct PathSlot {
+    pub(super) facts: PathFacts,
+    /// The session is done with it: the pump closes it.
+    closing: bool,
+    waker: Option<Waker>,
+    attach: Option<oneshot::Sender<AttachAnswer>>,
+}
+
+/// What is to be told once the lock is released.
+pub(super) struct Settled {
+    pub(super) wakes: Vec<Waker>,
+    pub(super) timer_nearer: bool,
+    pub(super) ended: Option<SessionEnd>,
+}
+
+/// Everything under the session's lock.
+pub(super) struct State {
+    pub(super) session: Session,
+    pub(super) slots: BTreeMap<ChannelId, Slot>,
+    pub(super) paths: BTreeMap<PathKey, PathSlot>,
+    pub(super) end: Option<SessionEnd>,
+    pub(super) wakes: Vec<Waker>,
+    pub(super) began: Moment,
+    offers: Option<mpsc::Sender<Offered>>,
+    paths_made: u64,
+    last_loss: String,
+    armed: Option<Moment>,
+    end_told: bool,
+    /// The mutation gave the paths nothing to send.
+    pub(super) quiet: bool,
+}
+
+impl State {
+    pub(super) fn new(session: Session, offers: Option<mpsc::Sender<Offered>>, now: Moment) -> Self {
+        Self {
+            session,
+            slots: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            end: None,
+            wakes: Vec::new(),
+            began: now,
+            offers,
+            paths_made: 0,
+            last_loss: String::new(),
+            armed: None,
+            end_told: false,
+            quiet: false,
+        }
+    }
+
+    /// Handles what the mutation before made happen.
+    pub(super) fn settle(&mut self) -> Settled {
+        while let Some(event) = self.session.poll_event() {
+            self.handle_event(event);
+        }
+        if !std::mem::take(&mut self.quiet) {
+            self.wake_paths();
+        }
+        let timeout = self.session.poll_timeout();
+        let timer_nearer = match (timeout, self.armed) {
+            (Some(timeout), Some(armed)) => timeout < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        self.armed = timeout;
+        let ended = self.end.clone().filter(|_| !self.end_told);
+        self.end_told |= ended.is_some();
+        Settled { wakes: std::mem::take(&mut self.wakes), timer_nearer, ended }
+    }
+
+    /// When the session wants to be called next; the timer arms itself at it.
+    pub(super) fn timeout(&self) -> Option<Moment> {
+        self.session.poll_timeout()
+    }
+
+    /// Whether everything is over: nothing will ever happen again.
+    pub(super) fn is_spent(&self) -> bool {
+        self.end.is_some() && self.paths.is_empty()
+    }
+
+    // ---- paths
+
+    pub(super) fn add_path(&mut self, facts: PathFacts) -> PathKey {
+        self.paths_made += 1;
+        let key = PathKey(self.paths_made);
+        self.paths.insert(key, PathSlot { facts, closing: false, waker: None, attach: None });
+        key
+    }
+
+    /// Asks to be told how the path's ATTACH is answered.
+    pub(super) fn await_attach(&mut self, key: PathKey) -> oneshot::Receiver<AttachAnswer> {
+        let (tell, answer) = oneshot::channel();
+        if let Some(path) = self.paths.get_mut(&key) {
+            path.attach = Some(tell);
+        }
+        answer
+    }
+
+    pub(super) fn poll_transmit(
+        &mut self,
+        key: PathKey,
+        out: &mut Vec<u8>,
+        waker: &Waker,
+        now: Moment,
+    ) -> Transmit {
+        self.session.poll_transmit(key, now, TRANSMIT_BYTES_MAX, out);
+        if !out.is_empty() {
+            return Transmit::Bytes;
+        }
+        let over = self.end.is_some();
+        match self.paths.get_mut(&key) {
+            Some(path) if !path.closing && !over => {
+                path.waker = Some(waker.clone());
+                // The waker just stored must not be called for this very look.
+                self.quiet = true;
+                Transmit::Nothing
+            }
+            Some(_) | None => Transmit::Close,
+        }
+    }
+
+    pub(super) fn handle_bytes(&mut self, key: PathKey, bytes: &[u8], now: Moment) {
+        if let Some(path) = self.paths.get_mut(&key) {
+            // The pump is running and looks again by itself.
+            path.waker = None;
+        }
+        if let Err(fault) = self.session.handle_bytes(key, bytes, now) {
+            if self.end.is_none() {
+                tracing::warn!(%fault, "a path carried what cannot be followed");
+                self.last_loss = fault.to_string();
+            }
+            self.close_path(key);
+        }
+    }
+
+    pub(super) fn path_gone(&mut self, key: PathKey, reason: &str, now: Moment) {
+        let Some(mut path) = self.paths.remove(&key) else { return };
+        if !reason.is_empty() {
+            reason.clone_into(&mut self.last_loss);
+        }
+        if let Some(tell) = path.attach.take() {
+            drop(tell.send(AttachAnswer::PathGone(reason.to_owned())));
+        }
+        self.session.path_lost(key, now);
+    }
+
+    fn close_path(&mut self, key: PathKey) {
+        if let Some(path) = self.paths.get_mut(&key) {
+            path.closing = true;
+            self.wakes.extend(path.waker.take());
+        }
+    }
+
+    /// Every pump closes its path.
+    pub(super) fn close_every_path(&mut self) {
+        let keys: Vec<PathKey> = self.paths.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.close_path(key));
+    }
+
+    fn wake_paths(&mut self) {
+        for path in self.paths.values_mut() {
+            self.wakes.extend(path.waker.take());
+        }
+    }
+
+    fn answer_attach(&mut self, key: PathKey, answer: AttachAnswer) {
+        if let Some(tell) = self.paths.get_mut(&key).and_then(|path| path.attach.take()) {
+            drop(tell.send(answer));
+        }
+    }
+
+    // ---- events
+
+    fn handle_event(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Attached { path, epoch } => self.answer_attach(path, AttachAnswer::Attached(epoch)),
+            SessionEvent::RefusedByPeer { path, refused } => {
+                self.answer_attach(path, AttachAnswer::Refused(refused));
+                self.close_path(path);
+            }
+            SessionEvent::Offered { channel, service, class, options: _ } => {
+                self.offer(Offered { channel, service, class });
+            }
+            SessionEvent::Opened(channel) => self.change(channel, Fate::Opened),
+            SessionEvent::Readable(channel) | SessionEvent::PeerFinished(channel) => {
+                self.wake(channel, Wait::Readable);
+                self.discard(channel);
+            }
+            SessionEvent::Writable(channel) => self.wake(channel, Wait::Writable),
+            SessionEvent::Reset { channel, code, reason } => {
+                self.change(channel, Fate::Reset { code, message: reason });
+            }
+            SessionEvent::Closed(channel) => self.change(channel, Fate::Closed),
+            SessionEvent::Dead(path) => {
+                "the peer is not heard any more".clone_into(&mut self.last_loss);
+                self.close_path(path);
+            }
+            SessionEvent::PathRetired(path) => self.close_path(path),
+            // Without a further path there is nothing that could carry the session on.
+            SessionEvent::Detached => {
+                let detail = std::mem::take(&mut self.last_loss);
+                self.finish(EndCode::PATH_LOST, EndedBy::Network, None, detail);
+            }
+            SessionEvent::Ended { code, reason, by_peer } => self.finish(code, by(by_peer), None, reason),
+            SessionEvent::Aborted { code, reason, by_peer } => {
+                tracing::warn!(%code, reason, by_peer, "the session was aborted");
+                self.finish(EndCode::INTERNAL, by(by_peer), Some(code), reason);
+            }
+            SessionEvent::Suspect(path) => tracing::debug!(?path, "the peer is not heard"),
+            SessionEvent::Recovered(path) => tracing::debug!(?path, "the peer is heard again"),
+            SessionEvent::AttachRequested { path, .. } => self.close_path(path),
+            SessionEvent::RepathWanted { reason, .. } => {
+                tracing::debug!(%reason, "the peer asks for another path")
+            }
+            SessionEvent::Where(_) => {}
+        }
+    }
+
+    fn finish(
+        &mut self,
+        code: EndCode,
+        by: EndedBy,
+        abort: Option<rc_proto::wire::codes::AbortCode>,
+        detail: String,
+    ) {
+        if self.end.is_none() {
+            self.end = Some(SessionEnd { code, by, abort, detail });
+            for slot in self.slots.values_mut() {
+                slot.wake_all(&mut self.wakes);
+            }
+        }
+    }
+
+    /// The peer opened a channel; a further one than the application may have waiting is refused.
+    fn offer(&mut self, offered: Offered) {
+        let (channel, slot) =
+            (offered.channel, Slot::new(offered.service.clone(), offered.class, Fate::Offered));
+        let refusal = match &self.offers {
+            None => Some(ResetCode::NO_SUCH_SERVICE),
+            Some(offers) => offers.try_send(offered).err().map(|_| ResetCode::TOO_MANY),
+        };
+        match refusal {
+            Some(code) => drop(self.session.refuse(channel, code, "")),
+            None => {
+                self.slots.insert(channel, slot);
+            }
+        }
+    }
+
+    fn change(&mut self, channel: ChannelId, fate: Fate) {
+        let Some(slot) = self.slots.get_mut(&channel) else { return };
+        slot.fate = fate;
+        slot.wake_all(&mut self.wakes);
+        if slot.released.is_some() && slot.is_over() {
+            self.slots.remove(&channel);
+        }
+    }
+
+    fn wake(&mut self, channel: ChannelId, wait: Wait) {
+        if let Some(slot) = self.slots.get_mut(&channel) {
+            slot.wake(wait, &mut self.wakes);
+        }
+    }
+
+    /// Takes and drops what comes on a channel whose holder is gone; resets it when the peer goes on and on.
+    pub(super) fn discard(&mut self, channel: ChannelId) {
+        let Some(mut left) = self.slots.get(&channel).and_then(|slot| slot.released) else { return };
+        let mut scratch = [0; 4096];
+        while let Ok(ReadOutcome::Bytes(count)) = self.session.read(channel, &mut scratch) {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                drop(self.session.reset(channel, ResetCode::CANCELLED, ""));
+                self.slots.remove(&channel);
+                return;
+            }
+        }
+        if let Some(slot) = self.slots.get_mut(&channel) {
+            slot.released = Some(left);
+        }
+    }
+}
+
+fn by(by_peer: bool) -> EndedBy {
+    if by_peer { EndedBy::Peer } else { EndedBy::Local }
+}

@@ -1,0 +1,440 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rc_proto::session::SessionConfig;
+use rc_proto::wire::codes::{Class, Denial, EndCode, Lane, ResetCode};
+use rc_proto::wire::frame::Refused;
+use rc_proto::wire::{EndpointId, InstanceId, PathId, ServiceName, SessionId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::error::{AttachError, OpenError};
+use crate::status::{EndedBy, SessionEnd};
+use crate::testing::TokioClock;
+
+const MIB: usize = 1024 * 1024;
+const DEADLINE: Duration = Duration::from_secs(5);
+
+fn setup(instance: u8) -> SessionSetup {
+    SessionSetup {
+        instance: InstanceId([instance; 16]),
+        config: SessionConfig::default(),
+        clock: Arc::new(TokioClock::start()),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    }
+}
+
+fn facts() -> PathFacts {
+    PathFacts { path: Some(PathId([9; 16])), lane: Some(Lane::INTERACTIVE), ..PathFacts::default() }
+}
+
+fn name(text: &str) -> ServiceName {
+    text.parse().unwrap()
+}
+
+fn id(text: &str) -> EndpointId {
+    text.parse().unwrap()
+}
+
+/// Two ends of one session over an in-memory pipe.
+struct Pair {
+    controller: SessionHandle,
+    target: SessionHandle,
+    offers: OfferQueue,
+    setups: [SessionSetup; 2],
+}
+
+async fn target_side(
+    setup: &SessionSetup,
+    mut stream: DuplexStream,
+    permits: fn(&ServiceName) -> bool,
+    offers_max: usize,
+) -> (SessionHandle, OfferQueue) {
+    let (attach, early) = read_attach(&mut stream, &id("alice"), DEADLINE).await.unwrap();
+    assert_eq!(attach.ticket, "a.b.c");
+    admit(setup, id("alice"), &attach, permits, stream, early, facts(), offers_max)
+        .map_err(|_| "refused")
+        .unwrap()
+}
+
+async fn pair_with(pipe_bytes: usize, permits: fn(&ServiceName) -> bool, offers_max: usize) -> Pair {
+    let setups = [setup(1), setup(2)];
+    let (near, far) = tokio::io::duplex(pipe_bytes);
+    let session = SessionId([7; 16]);
+    let (controller, (target, offers)) = tokio::join!(
+        attach(&setups[0], session, id("pc-17"), near, facts(), "a.b.c".into(), DEADLINE),
+        target_side(&setups[1], far, permits, offers_max),
+    );
+    Pair { controller: controller.unwrap(), target, offers, setups }
+}
+
+async fn pair() -> Pair {
+    pair_with(64 * 1024, |_| true, 16).await
+}
+
+impl Pair {
+    /// Opens a channel and accepts it at the other end.
+    async fn channel(&mut self, service: &str) -> (Channel, Channel) {
+        let service = name(service);
+        let (near, far) = tokio::join!(self.controller.open(&service, OpenOptions::default()), async {
+            self.offers.next().await.unwrap().accept().unwrap()
+        });
+        (near.unwrap(), far)
+    }
+
+    /// Both sides' tasks have ended.
+    async fn settled(self) {
+        let Self { controller, target, offers, setups } = self;
+        drop((controller, target, offers));
+        for setup in setups {
+            setup.tasks.close();
+            setup.tasks.wait().await;
+        }
+    }
+}
+
+/// Bytes whose every position is recognisable.
+fn pattern(offset: usize, length: usize) -> Vec<u8> {
+    (offset..offset + length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+async fn flood(mut channel: Channel, total: usize) -> io::Result<Channel> {
+    let mut sent = 0;
+    while sent < total {
+        let count = (total - sent).min(40_000);
+        channel.write_all(&pattern(sent, count)).await?;
+        sent += count;
+    }
+    Ok(channel)
+}
+
+async fn take(channel: &mut (impl tokio::io::AsyncRead + Unpin), total: usize) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut taken = 0;
+    while taken < total {
+        let count = channel.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "ended after {taken} bytes");
+        assert_eq!(buffer[..count], pattern(taken, count), "at {taken}");
+        taken += count;
+    }
+    assert_eq!(taken, total);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_echo_comes_back_and_the_ends_travel_both_ways() {
+    let mut pair = pair().await;
+    let (mut near, mut far) = pair.channel("echo").await;
+    near.write_all(b"hello").await.unwrap();
+    near.shutdown().await.unwrap();
+    let mut heard = String::new();
+    far.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "hello");
+    far.write_all(heard.to_uppercase().as_bytes()).await.unwrap();
+    far.shutdown().await.unwrap();
+    let mut answer = String::new();
+    near.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "HELLO");
+    drop((near, far));
+    assert_eq!(pair.controller.close().await, Ok(()));
+    let end = pair.target.ended().await;
+    assert_eq!((end.code, end.by), (EndCode::DONE, EndedBy::Peer));
+    pair.settled().await;
+}
+
+#[tokio::test]
+async fn both_directions_at_full_speed_do_not_deadlock() {
+    let mut pair = pair_with(20_000, |_| true, 16).await;
+    let (near, far) = pair.channel("sink").await;
+    let total = 24 * MIB;
+    let (mut near_read, near_write) = tokio::io::split(near);
+    let (mut far_read, far_write) = tokio::io::split(far);
+    async fn send(mut half: tokio::io::WriteHalf<Channel>, total: usize) {
+        let mut sent = 0;
+        while sent < total {
+            let count = (total - sent).min(40_000);
+            half.write_all(&pattern(sent, count)).await.unwrap();
+            sent += count;
+        }
+        half.shutdown().await.unwrap();
+    }
+    let writers = [tokio::spawn(send(near_write, total)), tokio::spawn(send(far_write, total))];
+    let readers = [
+        tokio::spawn(async move { take(&mut near_read, total).await }),
+        tokio::spawn(async move { take(&mut far_read, total).await }),
+    ];
+    for task in writers.into_iter().chain(readers) {
+        task.await.unwrap();
+    }
+    let status = pair.controller.status();
+    assert_eq!((status.sent_bytes, status.received_bytes), (total as u64, total as u64));
+    pair.controller.close().await.unwrap();
+    pair.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_nobody_reads_does_not_stop_another() {
+    let mut pair = pair().await;
+    let (stuck, _unread) = pair.channel("stuck").await;
+    let (mut near, mut far) = pair.channel("free").await;
+    let flooding = tokio::spawn(flood(stuck, 8 * MIB));
+    let sending = tokio::spawn(async move {
+        near.write_all(&pattern(0, 3 * MIB)).await.unwrap();
+        near
+    });
+    take(&mut far, 3 * MIB).await;
+    sending.await.unwrap();
+    assert!(!flooding.is_finished());
+    flooding.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_channel_that_was_not_shut_down_resets_it() {
+    let mut pair = pair().await;
+    let (near, mut far) = pair.channel("echo").await;
+    drop(near);
+    let error = far.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let reset = error.get_ref().unwrap().downcast_ref::<ChannelReset>().unwrap();
+    assert_eq!(reset.code, ResetCode::CANCELLED);
+    assert_eq!(far.write(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    drop(far);
+    assert_eq!(pair.controller.close().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_dropped_after_its_shutdown_is_still_delivered() {
+    let mut pair = pair().await;
+    let (mut near, mut far) = pair.channel("upload").await;
+    let total = 700_000;
+    let reading = tokio::spawn(async move {
+        take(&mut far, total).await;
+        assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0);
+        far.shutdown().await.unwrap();
+    });
+    near.write_all(&pattern(0, total)).await.unwrap();
+    near.shutdown().await.unwrap();
+    drop(near);
+    assert_eq!(pair.controller.close().await, Ok(()));
+    reading.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_carries_its_code_and_words() {
+    let mut pair = pair().await;
+    let (mut near, far) = pair.channel("echo").await;
+    far.reset(ResetCode::SERVICE_FAILED, "the pty is gone");
+    let error = near.read(&mut [0; 8]).await.unwrap_err();
+    let reset = error.get_ref().unwrap().downcast_ref::<ChannelReset>().unwrap();
+    assert_eq!((reset.code, reset.message.as_str()), (ResetCode::SERVICE_FAILED, "the pty is gone"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_way_to_refuse_an_offer_has_its_error() {
+    type Refuse = fn(PendingChannel);
+    let cases: [(Refuse, &str); 4] = [
+        (|offer| offer.refuse(ResetCode::NO_SUCH_SERVICE, ""), "the target offers no service x"),
+        (|offer| offer.refuse(ResetCode::REFUSED, "not now"), "x was refused: not now"),
+        (drop, "x was refused"),
+        (|offer| offer.refuse(ResetCode::SERVICE_FAILED, "no pty"), "x failed at the target: no pty"),
+    ];
+    let mut pair = pair().await;
+    let service = name("x");
+    for (refuse, words) in cases {
+        let (opened, ()) = tokio::join!(pair.controller.open(&service, OpenOptions::default()), async {
+            refuse(pair.offers.next().await.unwrap());
+        });
+        assert_eq!(opened.unwrap_err().to_string(), words);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_the_ticket_does_not_permit_is_refused_by_the_library() {
+    let mut pair = pair_with(64 * 1024, |service| service.as_str() == "echo", 16).await;
+    let error = pair.controller.open(&name("shell"), OpenOptions::default()).await.unwrap_err();
+    assert!(matches!(&error, OpenError::NotPermitted { service } if *service == name("shell")), "{error:?}");
+    let (_near, _far) = pair.channel("echo").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_open_ends_at_its_deadline_and_is_withdrawn() {
+    let mut pair = pair().await;
+    let options = OpenOptions::default().deadline(Duration::from_secs(3));
+    let service = name("shell");
+    let (opened, offer) = tokio::join!(pair.controller.open(&service, options), pair.offers.next());
+    assert!(matches!(opened, Err(OpenError::Deadline { .. })), "{opened:?}");
+    let offer = offer.unwrap();
+    offer.withdrawn().await;
+    assert!(!offer.is_wanted());
+    assert_eq!(offer.accept().unwrap_err(), Withdrawn { service });
+}
+
+#[tokio::test(start_paused = true)]
+async fn offers_beyond_the_limit_are_refused_as_too_many() {
+    let pair = pair_with(64 * 1024, |_| true, 1).await;
+    let controller = pair.controller.clone();
+    let first = tokio::spawn(async move { controller.open(&name("a"), OpenOptions::default()).await });
+    tokio::task::yield_now().await;
+    let error = pair.controller.open(&name("b"), OpenOptions::default()).await.unwrap_err();
+    assert!(matches!(error, OpenError::TooMany { .. }), "{error:?}");
+    first.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_class_of_a_channel_reaches_the_other_side() {
+    let mut pair = pair().await;
+    let options = OpenOptions::default().class(Class::INPUT);
+    let service = name("keys");
+    let (opened, offer) = tokio::join!(pair.controller.open(&service, options), async {
+        let offer = pair.offers.next().await.unwrap();
+        let class = offer.class();
+        (class, offer.accept().unwrap())
+    });
+    assert_eq!((opened.unwrap().class(), offer.0), (Class::INPUT, Class::INPUT));
+}
+
+/// What happens to a pipe in the middle of a session.
+#[derive(Clone, Copy, PartialEq)]
+enum Tampering {
+    /// It ends.
+    Cut,
+    /// It stays open and carries nothing more: what a frozen broker looks like.
+    Freeze,
+}
+
+/// A session whose pipe the test can tamper with: what both ends write passes through here.
+async fn tamperable(tampering: Tampering) -> (Pair, CancellationToken) {
+    let setups = [setup(1), setup(2)];
+    let (near, mut left) = tokio::io::duplex(64 * 1024);
+    let (mut right, far) = tokio::io::duplex(64 * 1024);
+    let cut = CancellationToken::new();
+    let until = cut.clone();
+    tokio::spawn(async move {
+        until.run_until_cancelled(tokio::io::copy_bidirectional(&mut left, &mut right)).await;
+        if tampering == Tampering::Freeze {
+            std::future::pending::<()>().await;
+        }
+    });
+    let (controller, (target, offers)) = tokio::join!(
+        attach(&setups[0], SessionId([7; 16]), id("pc-17"), near, facts(), "a.b.c".into(), DEADLINE),
+        target_side(&setups[1], far, |_| true, 16),
+    );
+    (Pair { controller: controller.unwrap(), target, offers, setups }, cut)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_last_path_ends_is_lost_on_both_sides() {
+    let (mut pair, cut) = tamperable(Tampering::Cut).await;
+    let (mut near, mut far) = pair.channel("echo").await;
+    far.write_all(b"last words").await.unwrap();
+    let mut heard = [0; 10];
+    near.read_exact(&mut heard).await.unwrap();
+    cut.cancel();
+    for handle in [&pair.controller, &pair.target] {
+        let end = handle.ended().await;
+        assert_eq!((end.code, end.by), (EndCode::PATH_LOST, EndedBy::Network));
+    }
+    let error = near.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    let end = error.get_ref().unwrap().downcast_ref::<SessionEnd>().unwrap();
+    assert_eq!(end.code, EndCode::PATH_LOST);
+    let opened = pair.controller.open(&name("echo"), OpenOptions::default()).await;
+    assert!(matches!(opened, Err(OpenError::SessionEnded { .. })), "{opened:?}");
+    assert!(pair.offers.next().await.is_none());
+    drop((near, far));
+    pair.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_falls_silent_while_it_stays_open_is_given_up() {
+    let (mut pair, freeze) = tamperable(Tampering::Freeze).await;
+    let (mut near, _far) = pair.channel("echo").await;
+    freeze.cancel();
+    near.write_all(b"is anybody there").await.unwrap();
+    let began = tokio::time::Instant::now();
+    let end = pair.controller.ended().await;
+    assert_eq!(end.code, EndCode::PATH_LOST);
+    assert!(end.detail.contains("not heard"), "{end}");
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(4)..Duration::from_secs(16)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_sits_in_front_ends_a_session_at_once() {
+    let mut pair = pair().await;
+    let (mut near, far) = pair.channel("shell").await;
+    pair.target.disconnect(EndCode::DISCONNECTED, "the user said stop");
+    let end = pair.controller.ended().await;
+    assert_eq!((end.code, end.by), (EndCode::DISCONNECTED, EndedBy::Peer));
+    assert!(near.read(&mut [0; 8]).await.is_err());
+    drop((near, far));
+    pair.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_handle_and_channel_ends_the_session() {
+    let mut pair = pair().await;
+    let (mut near, mut far) = pair.channel("echo").await;
+    let target = pair.target.clone();
+    drop(pair.controller);
+    near.write_all(b"still here").await.unwrap();
+    let mut heard = [0; 10];
+    far.read_exact(&mut heard).await.unwrap();
+    drop(near);
+    drop(far);
+    let end = target.ended().await;
+    assert_eq!((end.code, end.by), (EndCode::DONE, EndedBy::Peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_attach_tells_the_controller_why() {
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    let setup = setup(1);
+    let refusing = async {
+        let (attach, _) = read_attach(&mut far, &id("alice"), DEADLINE).await.unwrap();
+        let refused = Refused {
+            reason: "it has started another session".into(),
+            ..Refused::denied(Denial::TICKET_USED, InstanceId([2; 16]))
+        };
+        assert_eq!(attach.session, SessionId([7; 16]));
+        refuse(far, &refused).await;
+    };
+    let attaching = attach(&setup, SessionId([7; 16]), id("pc-17"), near, facts(), "a.b.c".into(), DEADLINE);
+    let (attached, ()) = tokio::join!(attaching, refusing);
+    let error = attached.unwrap_err();
+    assert!(matches!(&error, AttachError::Denied { denial: Denial::TICKET_USED, .. }), "{error:?}");
+    assert!(error.to_string().contains("it has started another session"), "{error}");
+    setup.tasks.close();
+    setup.tasks.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_does_not_answer_is_given_up_at_the_deadline() {
+    let (near, _far) = tokio::io::duplex(64 * 1024);
+    let setup = setup(1);
+    let attached =
+        attach(&setup, SessionId([7; 16]), id("pc-17"), near, facts(), "a.b.c".into(), DEADLINE).await;
+    assert!(matches!(attached, Err(AttachError::Deadline { .. })), "{attached:?}");
+    setup.tasks.close();
+    setup.tasks.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_carries_garbage_first_is_refused() {
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0; 64]] {
+        let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+        near.write_all(garbage).await.unwrap();
+        drop(near);
+        let read = read_attach(&mut far, &id("alice"), DEADLINE).await;
+        assert!(
+            matches!(read, Err(AttachError::Protocol { .. } | AttachError::PathEnded { .. })),
+            "{read:?}"
+        );
+    }
+    let (_near, mut far) = tokio::io::duplex(64);
+    let read = read_attach(&mut far, &id("alice"), DEADLINE).await;
+    assert!(matches!(read, Err(AttachError::Deadline { .. })), "{read:?}");
+}
