@@ -115,6 +115,12 @@ fn link_messages() -> Vec<(&'static str, Message)> {
             }
             .into(),
         ),
+    ]
+}
+
+fn registration_messages() -> Vec<(&'static str, Message)> {
+    let instance = InstanceId([0x22; 16]);
+    vec![
         (
             "drain",
             Drain {
@@ -125,12 +131,6 @@ fn link_messages() -> Vec<(&'static str, Message)> {
             }
             .into(),
         ),
-    ]
-}
-
-fn registration_messages() -> Vec<(&'static str, Message)> {
-    let instance = InstanceId([0x22; 16]);
-    vec![
         ("score-report", ScoreReport { scores: scores(), age_ms: 5000, ext: ext() }.into()),
         ("retry-after", RetryAfter { after_ms: 250, alternates: alternates(), ext: ext() }.into()),
         (

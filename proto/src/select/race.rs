@@ -253,6 +253,12 @@ impl Race {
         })
     }
 
+    /// Candidates that were never dialled, since others held the slots: the next full round dials them.
+    pub fn undialled(&self) -> impl Iterator<Item = &Candidate> {
+        let pairs = self.candidates.iter().zip(&self.attempts);
+        pairs.filter(|(_, attempt)| **attempt == Attempt::Waiting).map(|(candidate, _)| candidate)
+    }
+
     fn next_waiting(&self) -> Option<usize> {
         self.attempts.iter().position(|attempt| *attempt == Attempt::Waiting)
     }

@@ -279,6 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn a_service_name_and_a_trust_domain_have_at_most_255_bytes() {
+        for (length, valid) in [(0, false), (1, true), (254, true), (255, true), (256, false)] {
+            assert_eq!("s".repeat(length).parse::<ServiceName>().is_ok(), valid, "{length}");
+        }
+        for (length, valid) in [(254, true), (255, true), (256, false)] {
+            let name = "a.".repeat(length / 2) + if length % 2 == 0 { "" } else { "a" };
+            let name = if length % 2 == 0 { format!("{}aa", &name[..length - 2]) } else { name };
+            assert_eq!((name.len(), name.parse::<TrustDomain>().is_ok()), (length, valid));
+        }
+        for (length, valid) in [(62, true), (63, true), (64, false)] {
+            let name = format!("{}.example", "a".repeat(length));
+            assert_eq!(name.parse::<TrustDomain>().is_ok(), valid, "a label of {length}");
+        }
+    }
+
+    #[test]
     fn a_join_secret_never_prints() {
         assert_eq!(format!("{:?}", JoinSecret([7; 16])), "JoinSecret(***)");
     }

@@ -61,6 +61,8 @@ fn a_race_that_nobody_answers_ends_after_six_seconds() {
     race.handle_timeout(at(6000));
     assert_eq!(events(&mut race).last(), Some(&RaceEvent::Finished(RaceOutcome::AllFailed)));
     assert_eq!((race.poll_timeout(), race.poll_start(at(6000))), (None, None));
+    assert_eq!(race.undialled().count() + race.report().count(), 16);
+    assert!(race.undialled().count() > 0);
 }
 
 #[test]
@@ -97,6 +99,7 @@ fn the_first_that_accepts_wins_and_the_rest_is_dialled_to_be_measured() {
     let ended = events(&mut race);
     assert_eq!(ended.last(), Some(&RaceEvent::Finished(RaceOutcome::Won(first))));
     assert_eq!(ended.len(), 8, "seven are abandoned: {ended:?}");
+    assert_eq!(race.undialled().count(), 0);
     assert_eq!(race.handle_success(others[1], true, at(571)), Completion::TooLate);
 }
 
