@@ -214,7 +214,7 @@ async fn handshake(
             tls.set_buffer_limit(Some(tls::BUFFER_BYTES_MAX));
         })
         .await
-        .map_err(|error| explain(error, own, address, expect, alpn))?;
+        .map_err(|error| explain(&error, own, address, expect, alpn))?;
     let round_trip = started.elapsed();
     let session = stream.get_ref().1;
     let (peer, agreed) = tls::proven(session.peer_certificates(), session.alpn_protocol())
@@ -235,13 +235,13 @@ async fn handshake(
 }
 
 fn explain(
-    error: io::Error,
+    error: &io::Error,
     own: &Credentials,
     address: SocketAddr,
     expected: &Expectation,
     alpn: Alpn,
 ) -> ConnectError {
-    match TlsFailure::of(&error) {
+    match TlsFailure::of(error) {
         None => ConnectError::BrokeOff { address, reason: error.to_string() },
         Some(TlsFailure::Certificate(fault)) => {
             ConnectError::Certificate { address, expected: expected.clone(), fault }

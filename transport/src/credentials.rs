@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::certificate::{CertificateFacts, hex};
 use crate::platform;
-use crate::revocation::RevocationList;
+use crate::revocation::{RevocationError, RevocationList};
 use crate::tls::{self, Listeners, TlsIdentity};
 use crate::trust::{Peer, PeerFault, Trust, Usage};
 
@@ -197,6 +197,33 @@ impl Credentials {
         Ok(Self { identity, listeners, facts, id, files: files.clone() })
     }
 
+    /// The revocation lists in use, one for each issuer.
+    pub fn revocation_lists(&self) -> &[Arc<RevocationList>] {
+        &self.identity.trust.lists
+    }
+
+    /// The same credentials with a list that came over the mesh; `None` when it is no newer than the one in use.
+    /// Live connections are then to be judged again by [`Self::recheck`].
+    ///
+    /// # Errors
+    /// When the list cannot be read, or no CA of ours signed it.
+    pub fn with_revocation_list(&self, list: &[u8]) -> Result<Option<Self>, RevocationError> {
+        let mut trust = Trust::clone(&self.identity.trust);
+        let verified = RevocationList::verify(list, &trust.authorities, &trust.algorithms)?;
+        if !verified.adopt_into(&mut trust.lists) {
+            return Ok(None);
+        }
+        let identity = TlsIdentity {
+            trust: Arc::new(trust),
+            provider: Arc::clone(&self.identity.provider),
+            certified_key: Arc::clone(&self.identity.certified_key),
+        };
+        let listeners = Listeners::new(&identity)
+            .map_err(|error| RevocationError::Unreadable { reason: error.to_string() })?;
+        let (facts, id, files) = (self.facts.clone(), self.id.clone(), self.files.clone());
+        Ok(Some(Self { identity, listeners, facts, id, files }))
+    }
+
     /// Our identity.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.id
@@ -302,13 +329,13 @@ impl Trust {
                 let list = list.map_err(|error| pem(file, &format!("is damaged ({error})")))?;
                 let verified = RevocationList::verify(&list, &authorities, &algorithms)
                     .map_err(|error| pem(file, &error.to_string()))?;
-                lists.push(verified);
+                verified.adopt_into(&mut lists);
             }
             if lists.is_empty() {
                 return Err(pem(file, "holds no X509 CRL"));
             }
         }
-        Ok(Self { anchors, lists, trust_domain, algorithms })
+        Ok(Self { anchors, authorities, lists, trust_domain, algorithms })
     }
 }
 

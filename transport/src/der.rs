@@ -13,9 +13,9 @@ pub(crate) const BIT_STRING: u8 = 0x03;
 pub(crate) const OCTET_STRING: u8 = 0x04;
 /// OBJECT IDENTIFIER.
 pub(crate) const OBJECT_ID: u8 = 0x06;
-/// UTCTime.
+/// `UTCTime`.
 const UTC_TIME: u8 = 0x17;
-/// GeneralizedTime.
+/// `GeneralizedTime`.
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// The bytes are not the DER that was expected.
@@ -87,7 +87,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Seconds since 1970 of a UTCTime or GeneralizedTime; 0 before.
+/// Seconds since 1970 of a `UTCTime` or `GeneralizedTime`; 0 before.
 pub(crate) fn unix_seconds(time: Element<'_>) -> Result<u64, DerError> {
     let malformed = DerError("time");
     let text = std::str::from_utf8(time.value).map_err(|_| malformed)?;

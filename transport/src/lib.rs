@@ -5,7 +5,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `credentials`, `trust`, `certificate` | our own certificate, and the judgement of everybody else's |
+//! | `credentials`, `trust`, `certificate`, `revocation` | our own certificate, and the judgement of everybody else's |
 //! | `connector`, `acceptor`, `leg` | TLS over TCP towards and at a broker, routed by ALPN |
 //! | `end_to_end` | the handshake between Controller and Target inside a path |
 //! | `framing`, `path_io` | control envelopes on a byte stream, and the change to raw bytes behind `PathOpened` |
@@ -48,5 +48,6 @@ pub use net::{BoxFuture, BoxedIo, Connection, Io, Listener, Net, PlainIo, Socket
 pub use path_io::{PathIo, PathRefused};
 pub use redial::Redial;
 pub use resolver::{AddressAnswer, Addresses, Families, Family, LookupError, Resolver, ResolverConfig};
+pub use revocation::{RevocationError, RevocationList};
 pub use ticket_key::{TicketSigner, TicketSignerError, key_thumbprint, verify_with};
 pub use trust::{Peer, PeerFault};

@@ -99,7 +99,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PathIo<S> {
     }
 
     fn settle(&mut self, answer: Result<Option<Message>, FramingError>, inbound: Inbound) -> io::Result<()> {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "every other message is one and the same mistake")]
         match answer {
             Ok(Some(Message::PathOpened(opened))) => {
                 self.state = State::Open { opened: Box::new(opened), rest: inbound.into_rest() };

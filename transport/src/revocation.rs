@@ -1,5 +1,6 @@
 //! Certificate revocation lists: who signed one, which number it has, and whom it names.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -16,22 +17,19 @@ const CONTEXT_0: u8 = 0xa0;
 
 /// A revocation list whose signature holds.
 #[derive(Debug)]
-pub(crate) struct RevocationList {
+pub struct RevocationList {
     /// As webpki reads it.
     pub(crate) parsed: CertRevocationList<'static>,
     /// SHA-256 of the issuer's name (DER).
     pub(crate) issuer_sha256: [u8; 32],
-    /// Its number; the highest verified one of an issuer wins.
-    pub(crate) number: u64,
-    /// When the next one is due.
-    pub(crate) next_update: Option<SystemTime>,
-    /// The list itself.
-    pub(crate) der: Vec<u8>,
+    number: u64,
+    next_update: Option<SystemTime>,
+    der: Vec<u8>,
 }
 
 /// Why a revocation list is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RevocationError {
+pub enum RevocationError {
     /// Not a list that can be read.
     #[error("the revocation list cannot be read: {reason}")]
     Unreadable {
@@ -80,6 +78,37 @@ impl RevocationList {
             next_update: fields.next_update,
             der: der.to_vec(),
         })
+    }
+
+    /// SHA-256 of the issuer's distinguished name (DER), as [`rc_proto::wire::message::Crl`] has it.
+    pub fn issuer_sha256(&self) -> [u8; 32] {
+        self.issuer_sha256
+    }
+
+    /// Its number; the highest verified one of an issuer wins.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// When the next one is due.
+    pub fn next_update(&self) -> Option<SystemTime> {
+        self.next_update
+    }
+
+    /// The list itself, to spread.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Puts it among `lists` in place of an older one of its issuer; false when one of its number, or a newer one,
+    /// is there.
+    pub(crate) fn adopt_into(self, lists: &mut Vec<Arc<Self>>) -> bool {
+        match lists.iter_mut().find(|list| list.issuer_sha256 == self.issuer_sha256) {
+            Some(known) if known.number >= self.number => return false,
+            Some(known) => *known = Arc::new(self),
+            None => lists.push(Arc::new(self)),
+        }
+        true
     }
 
     /// Whether it names a serial number, given as DER has it.

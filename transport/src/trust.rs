@@ -1,6 +1,7 @@
 //! Judges a certificate: chain, life, revocation, key usage, and the one identity in it. Both directions of every
 //! handshake, and our own certificate when it is loaded, are judged here; nothing turns it off.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rc_proto::identity::{SpiffeError, SpiffeId};
@@ -137,12 +138,14 @@ impl Usage {
 }
 
 /// The CAs, their revocation lists and the trust domain that certificates are judged by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Trust {
     /// The CAs.
     pub(crate) anchors: Vec<TrustAnchor<'static>>,
-    /// Their lists, verified.
-    pub(crate) lists: Vec<RevocationList>,
+    /// The CAs' certificates, which revocation lists are verified with.
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
+    /// Their lists, verified; one for each issuer.
+    pub(crate) lists: Vec<Arc<RevocationList>>,
     /// Our own trust domain.
     pub(crate) trust_domain: TrustDomain,
     /// Signature algorithms.

@@ -125,6 +125,33 @@ fn a_revocation_list_that_no_ca_of_ours_signed_is_refused() {
 }
 
 #[test]
+fn a_list_over_the_mesh_is_taken_when_it_is_newer_and_signed() {
+    let ca = ca();
+    let files = ca.issue(&ca.id("target/pc-1"), &[]);
+    let target = Credentials::load(&files).unwrap();
+    let peer = Peer { id: target.spiffe_id().clone(), certificate: target.certificate_ref() };
+    let broker = ca.credentials("broker/in/b-1", &[]);
+    let [old] = broker.revocation_lists() else { panic!() };
+    assert_eq!((old.number(), old.issuer_sha256()), (1, peer.certificate.issuer_sha256));
+    assert!(old.next_update().unwrap() > SystemTime::now());
+    assert!(broker.with_revocation_list(old.der()).unwrap().is_none(), "no newer");
+    ca.revoke(&files);
+    let elsewhere = ca.credentials("broker/us/b-2", &[]);
+    let newer = elsewhere.revocation_lists()[0].der().to_vec();
+    let updated = broker.with_revocation_list(&newer).unwrap().unwrap();
+    assert_eq!(updated.revocation_lists()[0].number(), 2);
+    assert!(broker.recheck(&peer, SystemTime::now()).is_ok());
+    assert!(updated.recheck(&peer, SystemTime::now()).is_err());
+    assert!(updated.with_revocation_list(old.der()).unwrap().is_none(), "older");
+    for at in 0..newer.len() {
+        let mut flipped = newer.clone();
+        flipped[at] ^= 1;
+        assert!(broker.with_revocation_list(&flipped).is_err(), "byte {at}");
+        assert!(broker.with_revocation_list(&newer[..at]).is_err(), "length {at}");
+    }
+}
+
+#[test]
 fn a_key_of_another_certificate_is_refused() {
     let ca = ca();
     let mut files = ca.issue(&ca.id("target/pc-1"), &[]);

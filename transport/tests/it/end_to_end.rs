@@ -98,7 +98,7 @@ async fn forward(mut from: DuplexStream, mut to: DuplexStream, early_bytes_min: 
     let opened = PathOpened { path_id: PathId([1; 16]), hops: vec![], ext: Ext::default() };
     from.write_all(&answer(opened)).await.unwrap();
     // Either end may close first.
-    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+    drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
 }
 
 #[tokio::test]

@@ -219,21 +219,19 @@ async fn a_certificate_without_its_key_is_no_proof() {
 #[tokio::test]
 async fn an_alert_is_not_destroyed_by_what_the_client_sent_meanwhile() {
     let ca = TestCa::new("mesh.test");
-    let door = Door::open(&ca).await;
     let revoked = ca.issue(&ca.id("target/pc-1"), &[]);
     ca.revoke(&revoked);
-    let door_of_revoked = Door::open(&ca).await;
-    drop(door);
+    let door = Door::open(&ca).await;
     let config = client(&ca, Some(&revoked), &["rc-path/1"]);
     let name = ServerName::try_from(crate::support::SERVICE).unwrap();
     let dial = async {
-        let stream = TcpStream::connect(door_of_revoked.address()).await.unwrap();
+        let stream = TcpStream::connect(door.address()).await.unwrap();
         let mut tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
         // More than the socket buffers of the refusing side will have read when it refuses.
-        let _ = tls.write_all(&[0; 64 * 1024]).await;
+        drop(tls.write_all(&[0; 64 * 1024]).await);
         tls.read(&mut [0; 16]).await.unwrap_err().to_string()
     };
-    let (heard, refused) = tokio::join!(dial, door_of_revoked.accept());
+    let (heard, refused) = tokio::join!(dial, door.accept());
     assert!(heard.contains("CertificateUnknown"), "{heard}");
     assert!(matches!(refused, Err(AcceptError::Certificate(PeerFault::Revoked { .. }))), "{refused:?}");
 }
