@@ -72,7 +72,11 @@ mod receiver;
 mod ring;
 mod schedule;
 mod sender;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tombstone;
 
 pub use config::{Mutant, SessionConfig};

@@ -95,6 +95,12 @@ impl ChannelReceiver {
         self.window
     }
 
+    /// Bytes that wait for the application.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn unread(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Running hash over everything received; `None` where no claim is made.
     pub(super) fn hash(&self) -> Option<u64> {
         self.hasher.as_ref().map(RunningHash::claim)

@@ -92,6 +92,30 @@ impl ChannelSender {
         self.data_end
     }
 
+    /// First position that is kept for replay.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Next position that the peer is known to want.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Highest position that the peer lets this side write up to.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn peer_max(&self) -> u64 {
+        self.peer_max
+    }
+
+    /// Bytes kept for replay.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn kept(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Whether FIN was written.
     pub(super) fn is_finished(&self) -> bool {
         self.finished
