@@ -75,6 +75,10 @@ async fn ping(
     stream.send(&Ping { nonce, ext: Ext::default() }.into()).await.map_err(|error| stream_failure(&error))?;
     let answer = stream.recv().await.map_err(|error| stream_failure(&error))?;
     let took = clock.now().since(started);
+    let (_, mut writer) = stream.split();
+    if let Err(error) = writer.close().await {
+        tracing::trace!(%error, "a probe's connection did not end cleanly");
+    }
     match answer {
         Some(Message::Pong(pong)) if pong.nonce == nonce => Ok(report(pong, took)),
         Some(Message::Pong(_)) => Err(misbehaved("the answer is to another probe")),

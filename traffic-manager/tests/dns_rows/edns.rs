@@ -12,7 +12,8 @@ async fn d_05_a_later_edns_version_is_answered_with_badvers_and_version_0() {
     let mut question = with_edns(query("p.tm.test.", RecordType::A), 1232);
     question.edns.as_mut().unwrap().set_version(1);
     let answer = lab.ask_all(&question).await;
-    assert_eq!(code(&answer), ResponseCode::BADVERS);
+    // 16 is BADSIG in other contexts, and the library reads it so.
+    assert_eq!(u16::from(code(&answer)), 16);
     assert_eq!(answer.edns.unwrap().version(), 0);
     assert!(answer.answers.is_empty() && answer.authorities.is_empty());
 }
