@@ -19,7 +19,7 @@ use crate::leg::{Leg, LegFacts};
 use crate::linger::close_after_refusal;
 use crate::metered::{BudgetExceeded, Metered};
 use crate::net::Connection;
-use crate::tls::{self, TlsFailure};
+use crate::tls::{self, Refused, TlsFailure};
 use crate::trust::PeerFault;
 
 /// What a broker speaks to whoever dials it.
@@ -131,8 +131,13 @@ pub enum AcceptError {
         alert: String,
     },
     /// A bad certificate was shown.
-    #[error("showed a certificate that {0}")]
-    Certificate(PeerFault),
+    #[error("showed a certificate that {fault}; it says to be {shown}")]
+    Certificate {
+        /// What is wrong.
+        fault: PeerFault,
+        /// What the certificate says of itself, unproven: name, serial number and issuer.
+        shown: String,
+    },
     /// Not TLS 1.3.
     #[error("does not speak TLS 1.3: {reason}")]
     Tls {
@@ -152,7 +157,7 @@ impl AcceptError {
             Self::Protocol { .. } => "protocol",
             Self::NoCertificate => "no-certificate",
             Self::RefusedUs { .. } => "refused-us",
-            Self::Certificate(_) => "certificate",
+            Self::Certificate { .. } => "certificate",
             Self::Tls { .. } => "tls",
         }
     }
@@ -166,7 +171,7 @@ impl AcceptError {
             | Self::Protocol { .. }
             | Self::NoCertificate
             | Self::RefusedUs { .. }
-            | Self::Certificate(_)
+            | Self::Certificate { .. }
             | Self::Tls { .. } => false,
         }
     }
@@ -278,7 +283,10 @@ fn choose(own: &Credentials, offered: &[Vec<u8>]) -> Option<(Alpn, Arc<ServerCon
 fn sort(leg: Leg) -> Result<Accepted, AcceptError> {
     let id = &leg.peer().id;
     let role = id.role();
-    let wrong = || AcceptError::Certificate(PeerFault::WrongRole { found: role, id: id.clone() });
+    let wrong = || AcceptError::Certificate {
+        fault: PeerFault::WrongRole { found: role, id: id.clone() },
+        shown: id.to_string(),
+    };
     match leg.alpn() {
         Alpn::Control => {
             let endpoint = id.endpoint_id().ok_or_else(wrong)?;
@@ -314,7 +322,7 @@ fn explain(error: io::Error, silent: bool) -> AcceptError {
     match TlsFailure::of(&error) {
         None if silent => AcceptError::Silent,
         None => AcceptError::BrokeOff { source: error },
-        Some(TlsFailure::Certificate(fault)) => AcceptError::Certificate(fault),
+        Some(TlsFailure::Certificate(Refused { fault, shown })) => AcceptError::Certificate { fault, shown },
         Some(TlsFailure::NoCertificate) => AcceptError::NoCertificate,
         Some(TlsFailure::OwnCertificate(alert)) => AcceptError::RefusedUs { alert },
         Some(TlsFailure::Protocol) => AcceptError::Protocol { offered: Vec::new() },

@@ -3,6 +3,7 @@
 //! Names are counted here and not by an iterator that skips what it cannot read: a certificate with one good and
 //! one odd URI name has two.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -157,6 +158,17 @@ impl CertificateFacts {
             not_after_ms: crate::trust::unix_ms(self.not_after),
             key_thumbprint: self.key_thumbprint.unwrap_or_default(),
         }
+    }
+}
+
+/// Names the certificate to an operator; what it says is unproven, so nothing that a terminal would obey is shown.
+impl fmt::Display for CertificateFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name: String = match self.uri_names.first() {
+            Some(name) => name.chars().filter(|c| !c.is_control()).take(255).collect(),
+            None => "nobody".to_owned(),
+        };
+        write!(f, "{name} (serial {}, issued by {:?})", hex(&self.serial), self.issuer)
     }
 }
 

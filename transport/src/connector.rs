@@ -16,7 +16,7 @@ use crate::credentials::{Credentials, OwnCertificate};
 use crate::leg::{Leg, LegFacts};
 use crate::metered::Metered;
 use crate::net::{Connection, Net, SocketUse};
-use crate::tls::{self, TlsFailure, Wanted};
+use crate::tls::{self, Refused, TlsFailure, Wanted};
 use crate::trust::PeerFault;
 
 /// Who must answer. The chain, the role broker and our own trust domain are always required on top.
@@ -59,7 +59,9 @@ pub enum ConnectError {
         deadline: Duration,
     },
     /// Whoever answered is not to be trusted.
-    #[error("{address} was expected to be {expected} but showed a certificate that {fault}")]
+    #[error(
+        "{address} was expected to be {expected} but showed a certificate that {fault}; it says to be {shown}"
+    )]
     Certificate {
         /// What was dialled.
         address: SocketAddr,
@@ -67,6 +69,8 @@ pub enum ConnectError {
         expected: Expectation,
         /// What is wrong.
         fault: PeerFault,
+        /// What the certificate says of itself, unproven: name, serial number and issuer.
+        shown: String,
     },
     /// The peer refused the handshake.
     #[error("{address} refused the handshake ({alert}); our certificate is {own}")]
@@ -243,8 +247,8 @@ fn explain(
 ) -> ConnectError {
     match TlsFailure::of(error) {
         None => ConnectError::BrokeOff { address, reason: error.to_string() },
-        Some(TlsFailure::Certificate(fault)) => {
-            ConnectError::Certificate { address, expected: expected.clone(), fault }
+        Some(TlsFailure::Certificate(Refused { fault, shown })) => {
+            ConnectError::Certificate { address, expected: expected.clone(), fault, shown }
         }
         Some(TlsFailure::OwnCertificate(alert)) => {
             ConnectError::Refused { address, alert, own: Box::new(own.own_certificate()) }

@@ -139,7 +139,7 @@ fn explain(error: io::Error, own: OwnCertificate) -> EndToEndError {
     }
     match TlsFailure::of(&error) {
         None => EndToEndError::PathLost { source: error },
-        Some(TlsFailure::Certificate(fault)) => EndToEndError::Certificate(fault),
+        Some(TlsFailure::Certificate(refused)) => EndToEndError::Certificate(refused.fault),
         Some(TlsFailure::NoCertificate) => EndToEndError::NoCertificate,
         Some(TlsFailure::OwnCertificate(alert)) => EndToEndError::Refused { alert, own: Box::new(own) },
         Some(TlsFailure::Protocol) => EndToEndError::Protocol,

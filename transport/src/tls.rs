@@ -113,7 +113,7 @@ impl Verifier {
         self.trust
             .judge(certificate, intermediates, now, usage)
             .and_then(|(peer, facts)| self.wanted.check(&peer, &facts))
-            .map_err(refusal)
+            .map_err(|fault| refusal(fault, certificate))
     }
 
     fn verify_signature(
@@ -123,18 +123,30 @@ impl Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signature, &self.trust.algorithms)
-            .map_err(|_| refusal(PeerFault::NoProof))
+            .map_err(|_| refusal(PeerFault::NoProof, certificate))
     }
 }
 
+/// Why a certificate was refused, inside rustls' error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{shown}: {fault}")]
+pub(crate) struct Refused {
+    /// What is wrong.
+    pub(crate) fault: PeerFault,
+    /// What the certificate says of itself, unproven.
+    pub(crate) shown: String,
+}
+
 /// One kind of error, so one alert, for every fault.
-fn refusal(fault: PeerFault) -> rustls::Error {
-    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fault))))
+fn refusal(fault: PeerFault, certificate: &CertificateDer<'_>) -> rustls::Error {
+    let shown = CertificateFacts::parse(certificate)
+        .map_or_else(|_| "unreadable".to_owned(), |facts| facts.to_string());
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused { fault, shown }))))
 }
 
 /// TLS 1.2 is not compiled in; rustls asks all the same.
 fn no_tls12() -> Result<HandshakeSignatureValid, rustls::Error> {
-    Err(refusal(PeerFault::NoProof))
+    Err(rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered))
 }
 
 impl ServerCertVerifier for Verifier {
@@ -293,7 +305,7 @@ pub(crate) fn proven(
 #[derive(Debug)]
 pub(crate) enum TlsFailure {
     /// The peer's certificate.
-    Certificate(PeerFault),
+    Certificate(Refused),
     /// The peer showed none.
     NoCertificate,
     /// The peer refused our certificate, by this alert.
@@ -314,12 +326,16 @@ impl TlsFailure {
         let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "rustls::Error and its alerts are non-exhaustive")]
         Some(match error {
-            E::InvalidCertificate(CertificateError::Other(OtherError(cause))) => cause
-                .downcast_ref::<PeerFault>()
-                .map_or_else(|| Self::Broken(error.to_string()), |fault| Self::Certificate(fault.clone())),
-            E::InvalidCertificate(other) => {
-                Self::Certificate(PeerFault::Unreadable { reason: format!("{other:?}") })
+            E::InvalidCertificate(CertificateError::Other(OtherError(cause))) => {
+                cause.downcast_ref::<Refused>().map_or_else(
+                    || Self::Broken(error.to_string()),
+                    |refused| Self::Certificate(refused.clone()),
+                )
             }
+            E::InvalidCertificate(other) => Self::Certificate(Refused {
+                fault: PeerFault::Unreadable { reason: format!("{other:?}") },
+                shown: "unreadable".to_owned(),
+            }),
             E::NoCertificatesPresented => Self::NoCertificate,
             E::NoApplicationProtocol | E::AlertReceived(A::NoApplicationProtocol) => Self::Protocol,
             E::AlertReceived(

@@ -54,7 +54,9 @@ async fn each_role_gets_in_by_exactly_the_protocols_of_the_table() {
                 admitted.push(who(&accepted.unwrap()));
             } else {
                 let (_, accepted) = door.clash(us, &service(), alpn).await;
-                let Err(AcceptError::Certificate(PeerFault::WrongRole { found, id })) = accepted else {
+                let Err(AcceptError::Certificate { fault: PeerFault::WrongRole { found, id }, .. }) =
+                    accepted
+                else {
                     panic!("{role} {alpn:?}: {accepted:?}")
                 };
                 assert_eq!((found, id), (role, ca.id(path)));
@@ -161,7 +163,8 @@ async fn every_bad_client_certificate_gets_the_same_alert_and_its_own_cause() {
     for (name, credentials) in bad {
         let own = credentials.own_certificate();
         let (heard, accepted) = door.clash(credentials, &service(), Alpn::Control).await;
-        let Err(AcceptError::Certificate(fault)) = accepted else { panic!("{name}: {accepted:?}") };
+        let Err(AcceptError::Certificate { fault, shown }) = accepted else { panic!("{name}: {accepted:?}") };
+        assert!(shown.contains(&format!("serial {}", own.serial)), "{name}: {shown}");
         let as_expected = match name {
             "wrong CA" => matches!(fault, PeerFault::OtherAuthority { .. }),
             "expired" => matches!(fault, PeerFault::Expired { .. }),

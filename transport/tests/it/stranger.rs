@@ -119,7 +119,7 @@ async fn every_bad_certificate_costs_the_same_bytes_on_the_wire() {
             tokio::join!(knock(&door, client(&ca, Some(files), &["rc-ctl/1"])), door.accept());
         // One encrypted alert: 5 bytes of header, 2 of alert, 1 of type, 16 of tag.
         assert_eq!(heard, (Ok(AlertDescription::CertificateUnknown), 24), "{refused:?}");
-        assert!(matches!(refused, Err(AcceptError::Certificate(_))), "{refused:?}");
+        assert!(matches!(refused, Err(AcceptError::Certificate { .. })), "{refused:?}");
     }
 }
 
@@ -213,7 +213,10 @@ async fn a_certificate_without_its_key_is_no_proof() {
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
     let (heard, refused) = tokio::join!(knock(&door, config), door.accept());
     assert_eq!(heard, (Ok(AlertDescription::CertificateUnknown), 24));
-    assert!(matches!(refused, Err(AcceptError::Certificate(PeerFault::NoProof))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AcceptError::Certificate { fault: PeerFault::NoProof, .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -233,5 +236,8 @@ async fn an_alert_is_not_destroyed_by_what_the_client_sent_meanwhile() {
     };
     let (heard, refused) = tokio::join!(dial, door.accept());
     assert!(heard.contains("CertificateUnknown"), "{heard}");
-    assert!(matches!(refused, Err(AcceptError::Certificate(PeerFault::Revoked { .. }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(AcceptError::Certificate { fault: PeerFault::Revoked { .. }, .. })),
+        "{refused:?}"
+    );
 }
