@@ -19,7 +19,7 @@ use crate::links::{ControlHandle, Outbox, SharedNode};
 use crate::node::{Node, count, micros, millis};
 
 /// How long one message may take to write before the link is given up.
-const WRITE_MAX: Duration = Duration::from_secs(10);
+const WRITE_MAX: Duration = Duration::from_secs(5);
 /// What a superseded instance waits at least.
 const SUPERSEDED_BACK_OFF: Duration = Duration::from_secs(60);
 /// What a registration beyond a limit waits.
@@ -91,7 +91,15 @@ impl ControlLink<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return close(stream).await,
+                () = stop.cancelled() => {
+                    // What was said before the stop, a Drain above all, still goes out.
+                    while let Ok(message) = outbox.queue.try_recv() {
+                        if !write(&mut stream, &message).await? {
+                            return Ok(());
+                        }
+                    }
+                    return close(stream).await;
+                }
                 () = outbox.close.cancelled() => return Ok(()),
                 Some(message) = outbox.queue.recv() => {
                     if !write(&mut stream, &message).await? {

@@ -232,7 +232,15 @@ impl Running<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return end(stream).await,
+                () = stop.cancelled() => {
+                    // What was said before the stop, a Drain above all, still goes out.
+                    while let Ok(message) = outbox.try_recv() {
+                        if !write(&mut stream, &message, down_after).await? {
+                            return Ok(());
+                        }
+                    }
+                    return end(stream).await;
+                }
                 () = close.cancelled() => return end(stream).await,
                 Some(message) = outbox.recv() => {
                     if !write(&mut stream, &message, down_after).await? {

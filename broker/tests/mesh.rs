@@ -1,0 +1,255 @@
+//! Several brokers in one process: links, locate, relay over two and three brokers.
+
+mod support;
+
+use std::time::Duration;
+
+use rc_broker::{BrokerConfig, RunningBroker};
+use rc_proto::wire::Alpn;
+use rc_proto::wire::codes::{PathFailure, Purpose};
+use rc_transport::{Leg, PathIo};
+use support::{Control, Endpoint, World, eventually, refusal, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn linked(brokers: &[&RunningBroker]) {
+    for broker in brokers {
+        let wanted = brokers.len() - 1;
+        eventually("every broker is linked to every other", || {
+            let links = broker.links();
+            links.iter().filter(|link| link.role == "broker" && link.round_trip_us > Some(0)).count() == wanted
+        })
+        .await;
+    }
+}
+
+async fn pass(from: &mut PathIo<Leg>, to: &mut PathIo<Leg>, bytes: &[u8]) {
+    from.write_all(bytes).await.unwrap();
+    from.flush().await.unwrap();
+    let mut got = vec![0; bytes.len()];
+    within(to.read_exact(&mut got)).await.unwrap();
+    assert_eq!(got, bytes);
+}
+
+/// Opens a path with a ClientHello's worth of bytes right behind the request, and returns both ends and the hops.
+async fn path(
+    world: &World,
+    controller: &Endpoint,
+    ingress: &RunningBroker,
+    target: &Endpoint,
+    control: &mut Control,
+    route: &[&RunningBroker],
+) -> (PathIo<Leg>, PathIo<Leg>, Vec<String>) {
+    let mut open = world.open(controller, &target.name);
+    open.route = route.iter().map(|broker| broker.id().clone()).collect();
+    let mut near = controller.open(ingress, &open).await;
+    near.write_all(&[7; 2000]).await.unwrap();
+    near.flush().await.unwrap();
+    let invite = control.invite().await;
+    let mut far = target.join(&invite).await;
+    let hops = within(near.wait_opened()).await.unwrap().hops.iter().map(|(id, _)| id.to_string()).collect();
+    within(far.wait_opened()).await.unwrap();
+    let mut early = vec![0; 2000];
+    within(far.read_exact(&mut early)).await.unwrap();
+    assert_eq!(early, [7; 2000]);
+    pass(&mut near, &mut far, b"there").await;
+    pass(&mut far, &mut near, b"and back").await;
+    (near, far, hops)
+}
+
+#[tokio::test]
+async fn a_target_at_another_broker_is_located_and_reached() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&second).await;
+    let (mut near, mut far, hops) = path(&world, &controller, &first, &target, &mut control, &[]).await;
+    assert_eq!(hops, ["in/b1", "us/b2"]);
+    assert_eq!(first.paths()[0].to.as_ref(), Some(second.id()));
+    assert_eq!(second.paths()[0].from.as_ref(), Some(first.id()));
+    far.write_all(b"the end").await.unwrap();
+    far.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    within(near.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"the end");
+    drop(near);
+    eventually("no path is left", || first.paths().is_empty() && second.paths().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_named_route_over_three_brokers_is_followed() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("eu/b2", &[&first], |_| {}).await;
+    let third = world.broker_with("us/b3", &[&first, &second], |_| {}).await;
+    linked(&[&first, &second, &third]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&third).await;
+    let (near, _far, hops) =
+        path(&world, &controller, &first, &target, &mut control, &[&second, &third]).await;
+    assert_eq!(hops, ["in/b1", "eu/b2", "us/b3"]);
+    drop(near);
+    eventually("no path is left", || [&first, &second, &third].iter().all(|b| b.paths().is_empty())).await;
+}
+
+#[tokio::test]
+async fn a_named_route_that_fails_falls_back_to_locate() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("eu/b2", &[&first], |_| {}).await;
+    let third = world.broker_with("us/b3", &[&first, &second], |_| {}).await;
+    linked(&[&first, &second, &third]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&third).await;
+    let (_near, _far, hops) = path(&world, &controller, &first, &target, &mut control, &[&second]).await;
+    assert_eq!(hops, ["in/b1", "us/b3"]);
+}
+
+#[tokio::test]
+async fn a_registration_at_another_broker_wakes_a_parked_open() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut near = controller.open(&first, &world.open(&controller, "pc-1")).await;
+    eventually("the open is there", || first.paths().len() == 1).await;
+    let mut control = target.registered(&second).await;
+    let _far = target.join(&control.invite().await).await;
+    within(near.wait_opened()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_absent_target_is_not_found_once_every_peer_said_no() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let controller = world.endpoint("controller/alice");
+    let mut open = world.open(&controller, "nobody");
+    open.deadline_ms = 400;
+    assert_eq!(refusal(&mut controller.open(&first, &open).await).await, PathFailure::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn two_brokers_that_dial_each_other_keep_one_link() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    let third = world.broker_with("eu/b3", &[&first], |_| {}).await;
+    linked(&[&first, &second, &third]).await;
+    for broker in [&first, &second, &third] {
+        let status = broker.status();
+        assert_eq!((status.mesh.counts.up, status.mesh.counts.counted), (2, 2));
+        assert!(status.mesh.healthy);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_dials_itself_notices() {
+    let world = World::new();
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let itself = |config: &mut BrokerConfig| {
+        config.listen = vec![address];
+        config.seeds = vec![rc_broker::Seed::Broker { id: "in/b1".parse().unwrap(), address }];
+    };
+    let first = world.broker_with("in/b1", &[], itself).await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    assert_eq!(first.status().mesh.counts.known, 1);
+}
+
+#[tokio::test]
+async fn a_lost_peer_makes_the_rest_isolated_and_its_targets_partial() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    within(second.stop()).await;
+    eventually("the peer is down", || !first.status().mesh.healthy).await;
+    let controller = world.endpoint("controller/alice");
+    let open = world.open(&controller, "pc-1");
+    assert_eq!(refusal(&mut controller.open(&first, &open).await).await, PathFailure::ISOLATED);
+    let target = world.endpoint("target/pc-2");
+    let mut control = target.registered(&first).await;
+    assert!(!control.ping().await.mesh_healthy);
+    path(&world, &controller, &first, &target, &mut control, &[]).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_drained_does_not_count_as_lost() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    within(second.drain()).await;
+    within(second.stop()).await;
+    eventually("the link is gone", || first.links().is_empty()).await;
+    assert!(first.status().mesh.healthy);
+}
+
+#[tokio::test]
+async fn a_later_instance_at_another_broker_supersedes_the_earlier_one_here() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (earlier, later) = (world.endpoint("target/pc-1"), world.endpoint("target/pc-1"));
+    let mut old = earlier.registered(&first).await;
+    let mut new = later.registered(&second).await;
+    let rc_proto::wire::message::Message::Superseded(told) = old.next().await else { panic!() };
+    assert_eq!(told.by, later.instance());
+    let controller = world.endpoint("controller/alice");
+    let (_near, _far, hops) = path(&world, &controller, &first, &later, &mut new, &[]).await;
+    assert_eq!(hops, ["in/b1", "us/b2"]);
+    let mut named = world.open(&controller, "pc-1");
+    named.instance = Some(earlier.instance());
+    named.purpose = Purpose::RESUME;
+    let mut near = controller.open(&first, &named).await;
+    let _far = earlier.join(&old.invite().await).await;
+    within(near.wait_opened()).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_a_broker_may_speak_on_the_mesh() {
+    let world = World::new();
+    let broker = world.broker("in/b1").await;
+    for role in ["controller/alice", "target/pc-1", "traffic-manager/tm-1"] {
+        let endpoint = world.endpoint(role);
+        let expect = rc_transport::Expectation::Broker(broker.id().clone());
+        let address = broker.addresses()[0];
+        let deadline = Duration::from_secs(5);
+        if let Ok(mut leg) = endpoint.connector.connect(address, &expect, Alpn::Mesh, deadline).await {
+            assert!(within(leg.read_u8()).await.is_err(), "{role}");
+        }
+    }
+    assert!(broker.links().is_empty());
+}
+
+#[tokio::test]
+async fn megabytes_cross_two_brokers_both_ways_at_once_unchanged() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&second).await;
+    let (near, far, _) = path(&world, &controller, &first, &target, &mut control, &[]).await;
+    let pattern = |seed: usize| (0..8_000_000).map(|i| ((i * 31 + seed) % 251) as u8).collect::<Vec<u8>>();
+    let talk = |stream: PathIo<Leg>, sent: Vec<u8>, expected: Vec<u8>| async move {
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut got = vec![0; expected.len()];
+        let writer = async {
+            write.write_all(&sent).await?;
+            write.flush().await
+        };
+        let (wrote, read_all) = tokio::join!(writer, read.read_exact(&mut got));
+        wrote.unwrap();
+        read_all.unwrap();
+        assert!(got == expected);
+    };
+    within(async { tokio::join!(talk(near, pattern(1), pattern(2)), talk(far, pattern(2), pattern(1))) }).await;
+}
