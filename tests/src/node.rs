@@ -1,12 +1,19 @@
 //! One program that is every kind of node: what the harness starts, so that nothing has to be built before.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::process::ExitCode;
+
+/// Set by the harness: the node ends when its standard input does, so that no node outlives a harness that was killed.
+pub(crate) const LEASH: &str = "RC_NODE_LEASH";
 
 /// Runs the node that the first argument names, with the arguments behind it.
 ///
 /// `broker`, `traffic-manager`, `target`, `controller` and `certs` are the binaries of the same name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if std::env::var_os(LEASH).is_some() {
+        std::thread::spawn(end_with_standard_input);
+    }
     let mut arguments = arguments.into_iter();
     let kind = arguments.next().unwrap_or_default();
     let program = |name: &str| OsString::from(name);
@@ -27,4 +34,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn end_with_standard_input() {
+    let mut byte = [0; 1];
+    while let Ok(1) = std::io::stdin().lock().read(&mut byte) {}
+    std::process::exit(0);
 }

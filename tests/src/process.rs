@@ -93,7 +93,7 @@ impl Node {
         let failed = |source| NodeError::Start { name: name.to_owned(), source };
         let out = File::options().create(true).append(true).open(log).map_err(failed)?;
         let errors = out.try_clone().map_err(failed)?;
-        command.stdin(Stdio::null()).stdout(out).stderr(errors);
+        command.env(crate::node::LEASH, "1").stdin(Stdio::piped()).stdout(out).stderr(errors);
         let child = command.spawn().map_err(failed)?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }

@@ -12,6 +12,7 @@ pub mod frame;
 mod ids;
 pub mod limits;
 pub mod message;
+pub mod shell;
 pub mod version;
 
 pub use authority::{Alpn, MessageKind, Role, may_send};
