@@ -11,6 +11,7 @@ use rc_proto::wire::{EndpointId, Role, SessionId};
 use crate::endpoint::Endpoint;
 use crate::error::{AttachError, LocateError, PathError};
 use crate::event::Event;
+use crate::failure::FailureKind;
 use crate::link::BrokerContact;
 use crate::path::{EndToEndPath, PathFault, PathRequest, open_path};
 use crate::session::{PathFacts, SessionHandle, attach};
@@ -32,6 +33,17 @@ pub enum StartError {
     /// The path was there, and the Target refused or is not the one wanted.
     #[error(transparent)]
     Attach(#[from] AttachError),
+}
+
+impl StartError {
+    /// The kind of failure.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Locate(error) => error.kind(),
+            Self::Path(error) => error.kind(),
+            Self::Attach(error) => error.kind(),
+        }
+    }
 }
 
 impl Endpoint {
@@ -86,7 +98,7 @@ impl Endpoint {
             tried.push(contact.broker.clone());
             let mut pause = wait;
             if let PathError::Refused { code, retry_after, alternates: named, .. } = &error {
-                self.publish(Event::PathRefused { broker: contact.broker.clone(), code: *code });
+                self.event_log().publish(Event::PathRefused { broker: contact.broker.clone(), code: *code });
                 if *code == PathFailure::RETRY_AFTER {
                     pause = *retry_after;
                 }

@@ -13,7 +13,7 @@ use rc_proto::session::SessionConfig;
 use rc_proto::wire::codes::EndCode;
 use rc_proto::wire::message::Invite;
 use rc_proto::wire::{InstanceId, Role, SessionId};
-use rc_transport::{BootClock, Connector, Credentials, Resolver, ResolverConfig, TcpNet};
+use rc_transport::{BootClock, Clock, Connector, Credentials, Resolver, ResolverConfig, TcpNet};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -69,10 +69,8 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Sessions are owned by their handles and go on without the control link.
         self.stop.cancel();
-        for core in lock(&self.sessions).values() {
-            core.disconnect(EndCode::SHUTDOWN, "");
-        }
     }
 }
 
@@ -178,6 +176,19 @@ impl Endpoint {
     /// When none is found within the time for it, with the reason why the last look failed.
     pub async fn pinned(&self) -> Result<PinStatus, LocateError> {
         self.held().await.map(|held| self.pin_status(&held))
+    }
+
+    /// Waits for the pinned broker as long as it takes; for a Target its registration is confirmed then.
+    ///
+    /// # Errors
+    /// [`LocateError::Stopped`] when the endpoint shuts down first.
+    pub async fn pinned_at_last(&self) -> Result<PinStatus, LocateError> {
+        let mut pin = self.inner.shared.pin.subscribe();
+        let settled = pin.wait_for(|state| !matches!(state, PinState::Searching { .. }));
+        match settled.await.as_deref() {
+            Ok(PinState::Held(held)) => Ok(self.pin_status(held)),
+            Ok(PinState::Searching { .. } | PinState::Stopped) | Err(_) => Err(LocateError::Stopped),
+        }
     }
 
     pub(crate) async fn held(&self) -> Result<Arc<Held>, LocateError> {
@@ -300,9 +311,14 @@ impl Endpoint {
         self.inner.run.instance
     }
 
-    /// Publishes an event among those of the endpoint.
-    pub fn publish(&self, event: Event) {
-        self.inner.reach.events.publish(event);
+    /// Where the endpoint's events are published.
+    pub fn event_log(&self) -> &EventLog {
+        &self.inner.reach.events
+    }
+
+    /// The endpoint's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.reach.clock
     }
 
     /// The next invite of a broker; `None` once the endpoint has stopped. Dropping the future loses nothing.

@@ -37,6 +37,14 @@ pub enum SetupError {
         /// Why.
         reason: String,
     },
+    /// A file of ticket keys cannot be used.
+    #[error("the ticket keys in {file} cannot be used: {reason}")]
+    TicketKeys {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The state directory cannot be used.
     #[error("the state directory {path} cannot be used: {reason}")]
     StateDir {

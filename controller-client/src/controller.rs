@@ -4,11 +4,12 @@ use rc_client::{
     ClientConfig, Endpoint, EndpointStatus, Events, LocateError, PinStatus, ProbeError, ProbeReport,
     SetupError,
 };
+use rc_proto::wire::codes::Purpose;
 use rc_proto::wire::{EndpointId, Role, SessionId};
 
 use crate::error::ConnectError;
 use crate::session::Session;
-use crate::ticket_source::TicketSource;
+use crate::ticket_source::{TicketRequest, TicketSource};
 
 /// Finds a broker, keeps a control link to it, and starts sessions through it.
 ///
@@ -40,9 +41,12 @@ impl Controller {
         target: &EndpointId,
         tickets: impl TicketSource,
     ) -> Result<Session, ConnectError> {
-        drop((target.clone(), tickets));
-        let _ = Session::new;
-        Err(ConnectError::Locate(LocateError::Stopped))
+        let target_id = self.endpoint.target_id(target);
+        let request =
+            TicketRequest { controller: self.endpoint.id(), target: target_id, purpose: Purpose::NEW };
+        let ticket = tickets.ticket(request).await?;
+        let handle = self.endpoint.start_session(target, ticket).await?;
+        Ok(Session::new(handle, self.endpoint.clone()))
     }
 
     /// Resolves, races and measures once with `config`, and tells which broker would be chosen and why; uses none.
@@ -63,7 +67,7 @@ impl Controller {
 
     /// Ends a session at once; false when there is none of that id.
     pub fn disconnect(&self, session: SessionId) -> bool {
-        self.endpoint.disconnect(session)
+        self.endpoint.disconnect(session, "ended at the controller")
     }
 
     /// The Controller as it is now.

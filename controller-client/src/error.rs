@@ -1,8 +1,6 @@
 //! Why a Controller did not get a session.
 
-use std::time::Duration;
-
-use rc_client::{AttachError, FailureKind, LocateError, PathError};
+use rc_client::{AttachError, FailureKind, LocateError, PathError, StartError};
 
 use crate::ticket_source::TicketSourceError;
 
@@ -21,14 +19,6 @@ pub enum ConnectError {
     /// The path was there, and the Target refused or is not the one wanted.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// It took too long.
-    #[error("no session within {waited:?}; the last failure was: {last}")]
-    Deadline {
-        /// How long.
-        waited: Duration,
-        /// What failed last; may be empty.
-        last: String,
-    },
 }
 
 impl ConnectError {
@@ -39,7 +29,16 @@ impl ConnectError {
             Self::Locate(error) => error.kind(),
             Self::Path(error) => error.kind(),
             Self::Attach(error) => error.kind(),
-            Self::Deadline { .. } => FailureKind::Deadline,
+        }
+    }
+}
+
+impl From<StartError> for ConnectError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Locate(error) => Self::Locate(error),
+            StartError::Path(error) => Self::Path(error),
+            StartError::Attach(error) => Self::Attach(error),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rc_client::{Channel, OpenError, OpenOptions, PathStatus, SessionEnd, SessionHandle, SessionStatus};
+use rc_client::{
+    Channel, Endpoint, OpenError, OpenOptions, PathStatus, SessionEnd, SessionHandle, SessionStatus,
+};
 use rc_proto::wire::{EndpointId, ServiceName, SessionId};
 
 /// A conversation with one Target, protected end to end.
@@ -11,11 +13,13 @@ use rc_proto::wire::{EndpointId, ServiceName, SessionId};
 #[derive(Debug, Clone)]
 pub struct Session {
     handle: SessionHandle,
+    /// Keeps the pin for as long as the session may want another path.
+    _endpoint: Endpoint,
 }
 
 impl Session {
-    pub(crate) fn new(handle: SessionHandle) -> Self {
-        Self { handle }
+    pub(crate) fn new(handle: SessionHandle, endpoint: Endpoint) -> Self {
+        Self { handle, _endpoint: endpoint }
     }
 
     /// Its id.

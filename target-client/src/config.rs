@@ -9,7 +9,7 @@ use rc_client::ClientConfig;
 pub struct TargetConfig {
     /// What every endpoint is told.
     pub client: ClientConfig,
-    /// Public keys whose tickets are accepted: PEM files as `rc-certs ticket-key` writes them.
+    /// Public keys whose tickets are accepted: JSON Web Key Sets, the `ticket-keys.json` of `rc-certs`.
     pub ticket_keys: Vec<PathBuf>,
     /// What strangers may ask of this process.
     pub limits: TargetLimits,

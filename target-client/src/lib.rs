@@ -14,7 +14,7 @@
 //!     crl: None,
 //! };
 //! let client = ClientConfig::new(credentials, ["brokers.mesh.example"]);
-//! let target = Target::start(TargetConfig::new(client, ["ticket.pub".into()]))?;
+//! let target = Target::start(TargetConfig::new(client, ["ticket-keys.json".into()]))?;
 //! while let Some(offer) = target.next_offer().await {
 //!     if offer.service().as_str() != "echo" {
 //!         offer.refuse_unknown_service();
@@ -36,14 +36,18 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 mod config;
+mod gate;
+mod limits;
 mod offer;
+mod reception;
 mod target;
+mod used_store;
 
 pub use config::{TargetConfig, TargetLimits};
 pub use offer::Offer;
 pub use rc_client::{
     BrokerPlaces, Channel, ChannelReset, ChannelStatus, Choice, ClientConfig, CredentialFiles, EndedBy,
     Event, Events, FailureKind, HopStatus, LocateError, PathStatus, PinStatus, SessionEnd, SessionStatus,
-    SetupError, StaticBroker, Timers,
+    SetupError, StaticBroker, Timers, Withdrawn,
 };
 pub use target::{Target, TargetStatus};

@@ -1,6 +1,6 @@
 //! A channel that a Controller wants, before the application has said yes or no.
 
-use rc_client::{Channel, PendingChannel, Withdrawn};
+use rc_client::{Channel, Event, EventLog, PendingChannel, Withdrawn};
 use rc_proto::wire::codes::{Class, ResetCode};
 use rc_proto::wire::{ChannelId, EndpointId, ServiceName, SessionId};
 
@@ -10,11 +10,12 @@ use rc_proto::wire::{ChannelId, EndpointId, ServiceName, SessionId};
 #[derive(Debug)]
 pub struct Offer {
     pending: PendingChannel,
+    events: EventLog,
 }
 
 impl Offer {
-    pub(crate) fn new(pending: PendingChannel) -> Self {
-        Self { pending }
+    pub(crate) fn new(pending: PendingChannel, events: EventLog) -> Self {
+        Self { pending, events }
     }
 
     /// Who asks, as the end-to-end handshake proved it.
@@ -57,21 +58,30 @@ impl Offer {
     /// # Errors
     /// When the Controller withdrew the request or the session ended in the meantime.
     pub fn accept(self) -> Result<Channel, Withdrawn> {
-        self.pending.accept()
+        let (session, channel, service) = (self.session(), self.channel(), self.service().clone());
+        let accepted = self.pending.accept()?;
+        self.events.publish(Event::ChannelOpened { session, channel, service });
+        Ok(accepted)
     }
 
-    /// Says no; the Controller is shown `reason`.
+    /// Says no; the Controller is shown `reason`, at most 255 bytes of it.
     pub fn refuse(self, reason: &str) {
-        self.pending.refuse(ResetCode::REFUSED, reason);
+        self.refuse_with(ResetCode::REFUSED, reason);
     }
 
     /// Says that there is no such service.
     pub fn refuse_unknown_service(self) {
-        self.pending.refuse(ResetCode::NO_SUCH_SERVICE, "");
+        self.refuse_with(ResetCode::NO_SUCH_SERVICE, "");
     }
 
     /// Says that the service exists and could not be started; the Controller is shown `reason`.
     pub fn fail(self, reason: &str) {
-        self.pending.refuse(ResetCode::SERVICE_FAILED, reason);
+        self.refuse_with(ResetCode::SERVICE_FAILED, reason);
+    }
+
+    fn refuse_with(self, code: ResetCode, reason: &str) {
+        let (session, channel, service) = (self.session(), self.channel(), self.service().clone());
+        self.pending.refuse(code, reason);
+        self.events.publish(Event::ChannelRefused { session, channel, service, code });
     }
 }

@@ -55,7 +55,6 @@ pub(crate) enum PinState {
 pub(crate) struct Held {
     pub(crate) contact: BrokerContact,
     pub(crate) link: LinkFacts,
-    pub(crate) outgoing: mpsc::Sender<Message>,
 }
 
 /// What a status shows of a control link.
@@ -244,7 +243,7 @@ impl Keeper {
             registered: standing.generation.is_some(),
         };
         let contact = BrokerContact::of_welcome(&link.welcome, link.address);
-        let held = Held { contact, link: facts, outgoing: link.outgoing.clone() };
+        let held = Held { contact, link: facts };
         self.shared.pin.send_replace(PinState::Held(Arc::new(held)));
     }
 

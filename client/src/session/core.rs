@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::channel::ChannelReset;
 use super::handle::Owner;
-use super::state::{Offered, PathFacts, State};
+use super::state::{Offered, PathFacts, State, ignore_gone};
 use super::waits::{Fate, Slot, Wait};
 use crate::error::OpenError;
 use crate::status::{ChannelStatus, PathStatus, SessionEnd, SessionStatus, whole_ms};
@@ -203,7 +203,7 @@ impl SessionCore {
     pub(super) fn refuse_channel(&self, id: ChannelId, code: ResetCode, message: &str) {
         self.with(|state, _| {
             if state.slots.get(&id).is_some_and(|slot| slot.fate == Fate::Offered) {
-                drop(state.session.refuse(id, code, message));
+                ignore_gone(state.session.refuse(id, code, message));
             }
             state.slots.remove(&id);
         });
@@ -211,7 +211,7 @@ impl SessionCore {
 
     pub(crate) fn reset_channel(&self, id: ChannelId, code: ResetCode, message: &str) {
         self.with(|state, _| {
-            drop(state.session.reset(id, code, message));
+            ignore_gone(state.session.reset(id, code, message));
             state.slots.remove(&id);
         });
     }
@@ -226,7 +226,7 @@ impl SessionCore {
                 slot.release();
                 state.discard(id);
             } else {
-                drop(state.session.reset(id, ResetCode::CANCELLED, ""));
+                ignore_gone(state.session.reset(id, ResetCode::CANCELLED, ""));
                 state.slots.remove(&id);
             }
         });
@@ -241,17 +241,23 @@ impl SessionCore {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        self.with(|state, _| match state.session.read(id, buffer.initialize_unfilled()) {
-            Ok(ReadOutcome::Bytes(count)) => {
-                buffer.advance(count);
-                Poll::Ready(Ok(()))
+        self.with(|state, _| {
+            // The session reads a reset channel as finished; its holder has to know the difference.
+            if let Some(reset) = state.reset_of(id) {
+                return Poll::Ready(Err(reset));
             }
-            Ok(ReadOutcome::Finished) => Poll::Ready(Ok(())),
-            Ok(ReadOutcome::Empty) => {
-                state.quiet = true;
-                state.wait_open(id, Wait::Readable, context)
+            match state.session.read(id, buffer.initialize_unfilled()) {
+                Ok(ReadOutcome::Bytes(count)) => {
+                    buffer.advance(count);
+                    Poll::Ready(Ok(()))
+                }
+                Ok(ReadOutcome::Finished) => Poll::Ready(Ok(())),
+                Ok(ReadOutcome::Empty) => {
+                    state.quiet = true;
+                    state.wait_open(id, Wait::Readable, context)
+                }
+                Err(_) => Poll::Ready(state.closed_error(id).map_or(Ok(()), Err)),
             }
-            Err(_) => Poll::Ready(state.closed_error(id).map_or(Ok(()), Err)),
         })
     }
 
@@ -287,7 +293,7 @@ impl SessionCore {
             match state.slots.get_mut(&id) {
                 Some(slot) if !slot.finished && !slot.is_over() => {
                     slot.finished = true;
-                    drop(state.session.finish(id));
+                    ignore_gone(state.session.finish(id));
                     Ok(())
                 }
                 Some(_) | None => Ok(()),
@@ -361,11 +367,21 @@ impl State {
         }
     }
 
+    /// The reset that ended the channel, if one did.
+    fn reset_of(&self, id: ChannelId) -> Option<io::Error> {
+        match self.slots.get(&id).map(|slot| &slot.fate) {
+            Some(Fate::Reset { code, message }) => {
+                let reset = ChannelReset { code: *code, message: message.clone() };
+                Some(io::Error::new(io::ErrorKind::ConnectionReset, reset))
+            }
+            Some(Fate::Asked | Fate::Offered | Fate::Opened | Fate::Closed) | None => None,
+        }
+    }
+
     /// Why the channel can be used no more; `None` while it can, and after a clean end.
     fn closed_error(&self, id: ChannelId) -> Option<io::Error> {
-        if let Some(Fate::Reset { code, message }) = self.slots.get(&id).map(|slot| &slot.fate) {
-            let reset = ChannelReset { code: *code, message: message.clone() };
-            return Some(io::Error::new(io::ErrorKind::ConnectionReset, reset));
+        if let Some(reset) = self.reset_of(id) {
+            return Some(reset);
         }
         let closed = self.slots.get(&id).is_some_and(|slot| slot.fate == Fate::Closed);
         let end = self.end.as_ref().filter(|_| !closed)?;

@@ -189,6 +189,11 @@ impl SessionHandle {
     pub async fn ended(&self) -> SessionEnd {
         ended(self.core()).await
     }
+
+    /// Whether the session has ended.
+    pub fn is_over(&self) -> bool {
+        self.core().ended().borrow().is_some()
+    }
 }
 
 /// Waits until the session of `core` ends.

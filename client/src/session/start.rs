@@ -102,7 +102,7 @@ pub(crate) async fn attach<S: PathStream>(
     setup.spawn_pump(&core, key, stream, Vec::new());
     setup.spawn_timer(&core);
     match tokio::time::timeout(deadline, answer).await {
-        Ok(Ok(AttachAnswer::Attached(_))) => Ok(SessionHandle::new(owner)),
+        Ok(Ok(AttachAnswer::Attached)) => Ok(SessionHandle::new(owner)),
         Ok(Ok(AttachAnswer::Refused(refused))) => {
             core.give_up();
             Err(refusal(target, &refused))

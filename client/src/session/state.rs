@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 
 use rc_proto::Moment;
-use rc_proto::session::{PathKey, ReadOutcome, Session, SessionEvent};
+use rc_proto::session::{ChannelError, PathKey, ReadOutcome, Session, SessionEvent};
 use rc_proto::wire::codes::{Class, EndCode, Lane, ResetCode};
 use rc_proto::wire::frame::Refused;
-use rc_proto::wire::{ChannelId, Epoch, PathId, ServiceName};
+use rc_proto::wire::{ChannelId, PathId, ServiceName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::Transmit;
@@ -26,7 +26,7 @@ pub(crate) struct Offered {
 /// How an ATTACH was answered.
 #[derive(Debug)]
 pub(super) enum AttachAnswer {
-    Attached(Epoch),
+    Attached,
     Refused(Box<Refused>),
     PathGone(String),
 }
@@ -216,7 +216,7 @@ impl State {
 
     fn handle_event(&mut self, event: SessionEvent) {
         match event {
-            SessionEvent::Attached { path, epoch } => self.answer_attach(path, AttachAnswer::Attached(epoch)),
+            SessionEvent::Attached { path, epoch: _ } => self.answer_attach(path, AttachAnswer::Attached),
             SessionEvent::RefusedByPeer { path, refused } => {
                 self.answer_attach(path, AttachAnswer::Refused(refused));
                 self.close_path(path);
@@ -283,7 +283,7 @@ impl State {
             Some(offers) => offers.try_send(offered).err().map(|_| ResetCode::TOO_MANY),
         };
         match refusal {
-            Some(code) => drop(self.session.refuse(channel, code, "")),
+            Some(code) => ignore_gone(self.session.refuse(channel, code, "")),
             None => {
                 self.slots.insert(channel, slot);
             }
@@ -312,7 +312,7 @@ impl State {
         while let Ok(ReadOutcome::Bytes(count)) = self.session.read(channel, &mut scratch) {
             left = left.saturating_sub(count);
             if left == 0 {
-                drop(self.session.reset(channel, ResetCode::CANCELLED, ""));
+                ignore_gone(self.session.reset(channel, ResetCode::CANCELLED, ""));
                 self.slots.remove(&channel);
                 return;
             }
@@ -325,4 +325,11 @@ impl State {
 
 fn by(by_peer: bool) -> EndedBy {
     if by_peer { EndedBy::Peer } else { EndedBy::Local }
+}
+
+/// A channel that is gone already needs no further end.
+pub(super) fn ignore_gone(result: Result<(), ChannelError>) {
+    if let Err(error) = result {
+        tracing::trace!(%error, "the channel is gone already");
+    }
 }
