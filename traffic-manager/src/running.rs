@@ -71,8 +71,10 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     drop(ready);
     stop.cancel();
     tasks.close();
-    if tokio::time::timeout(STOP_DEADLINE, tasks.wait()).await.is_err() {
-        tracing::warn!("not everything ended in time");
+    tokio::select! {
+        () = tasks.wait() => {}
+        () = shutdown.immediate().cancelled() => {}
+        () = tokio::time::sleep(STOP_DEADLINE) => tracing::warn!("not everything ended in time"),
     }
     match served {
         Ok(()) => Ok(shutdown.exit_status()),

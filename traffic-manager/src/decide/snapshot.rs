@@ -11,7 +11,7 @@ pub enum EndpointStatus {
     Online,
     /// More probes failed in a row than are tolerated.
     Degraded,
-    /// No probe has ended yet.
+    /// It was neither answered yet, nor have more probes failed than are tolerated.
     CheckingEndpoint,
     /// The operator took it out.
     Disabled,

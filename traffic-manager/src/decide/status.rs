@@ -12,7 +12,7 @@ pub enum ProfileStatus {
     Degraded,
     /// None is Degraded and at least one is Online or served unprobed.
     Online,
-    /// No probe of any endpoint has ended yet.
+    /// Nothing is known of any endpoint yet.
     CheckingEndpoints,
     /// It has no endpoint in rotation.
     Inactive,

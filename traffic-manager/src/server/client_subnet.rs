@@ -124,6 +124,26 @@ mod tests {
         assert_eq!(parse(&hex("00010000")), Ok(hidden));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(message in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            of_query(&message).ok();
+        }
+
+        #[test]
+        fn what_is_accepted_is_what_would_be_sent(address: [u8; 16], prefix in 0_u8..=140, v4: bool) {
+            let bytes = usize::from(prefix).div_ceil(8).min(16);
+            let option = [&[0, if v4 { 1 } else { 2 }, prefix, 0], &address[..bytes]].concat();
+            let Ok(found) = parse(&option) else { return Ok(()) };
+            let octets = match found.address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            proptest::prop_assert_eq!(&octets[..bytes], &address[..bytes]);
+            proptest::prop_assert!(usize::from(found.source_prefix) <= octets.len() * 8);
+        }
+    }
+
     #[test]
     fn the_option_is_found_behind_other_options_and_records() {
         let mut message = hex("123401000001000000000001 01700000010001".replace(' ', "").as_str());
