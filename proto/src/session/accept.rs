@@ -44,7 +44,9 @@ impl Session {
         self.identity.peer = Some(attach.instance);
         self.take_path(path, attach, now);
         self.drop_forbidden();
-        self.apply_claims(&attach.channels);
+        if attach.kind != AttachKind::STANDBY {
+            self.apply_claims(&attach.channels);
+        }
         self.rebind(now);
         if let Some(surplus) = self.paths.surplus(attach.lane) {
             self.drop_path(surplus, SessionEvent::PathRetired(surplus), now);
@@ -146,6 +148,7 @@ impl Session {
     }
 
     fn apply_claims(&mut self, claims: &[ChannelClaim]) {
+        self.table.forget_final_acks(claims);
         for claim in claims {
             let hash = Some(claim.hash).filter(|hash| *hash != 0);
             self.apply_ack(claim.channel, claim.next, claim.max, hash);
@@ -192,7 +195,9 @@ impl Session {
         self.identity.peer = Some(attached.instance);
         let theirs = Duration::from_millis(u64::from(attached.resume_window_ms));
         self.clock.window = self.config.resume_window.min(theirs.saturating_sub(WINDOW_MARGIN));
-        self.apply_claims(&attached.channels);
+        if !standby {
+            self.apply_claims(&attached.channels);
+        }
         self.events.push(SessionEvent::Attached { path: key, epoch: attached.epoch });
         self.rebind(now);
         if let Some(surplus) = self.paths.path(key).map(|path| path.lane).and_then(|lane| self.paths.surplus(lane))

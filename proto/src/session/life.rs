@@ -393,7 +393,10 @@ impl Session {
         let closed: Vec<ChannelId> =
             self.table.open.iter().filter(|(_, channel)| channel.is_closed()).map(|(id, _)| *id).collect();
         for id in closed {
-            self.close_channel(id);
+            if let Err(code) = self.table.close_finished(id) {
+                self.abort(code, "channel ids are scattered");
+                return;
+            }
             self.events.push(SessionEvent::Closed(id));
         }
         if let Ending::Wanted { code, reason } = &self.ending

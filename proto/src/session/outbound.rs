@@ -163,6 +163,10 @@ impl Session {
                 }
             }
         }
+        for ack in self.table.final_acks.iter_mut().filter(|ack| ack.bound == Some(key) && ack.due) {
+            fits(room.push_frame(FrameType::Ack, ack.id, ack.next, &ack.next.to_be_bytes()))?;
+            ack.due = false;
+        }
         for (id, reset) in self.table.resets.iter_mut().filter(|(_, reset)| reset.bound == Some(key) && reset.due)
         {
             let body = Reset { code: reset.code, reason: reset.reason.clone(), ext: Ext::none() };

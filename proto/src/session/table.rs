@@ -1,6 +1,6 @@
 //! The channels of a session by id: open, waiting for the answer to a reset, or closed. Ids are never reused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::channel::{Channel, Resetting};
 use super::closed::ClosedIds;
@@ -8,12 +8,27 @@ use super::event::PathKey;
 use super::schedule::is_bulk;
 use crate::Moment;
 use crate::wire::ChannelId;
-use crate::wire::codes::AbortCode;
+use crate::wire::codes::{AbortCode, Class};
 use crate::wire::frame::ChannelClaim;
 use crate::wire::limits::CHANNELS_MAX;
 
 /// Resets that may wait for their answer.
 pub(super) const RESETS_MAX: usize = 2 * CHANNELS_MAX;
+
+/// Final acknowledgements that are remembered: the peer has at most 64 channels open that could wait for one, and
+/// this side may have closed as many that the peer opened since.
+const FINAL_ACKS_MAX: usize = 2 * CHANNELS_MAX;
+
+/// The last acknowledgement of a channel that is closed here. It may have died with its path while the peer, whose
+/// own path is well, has no reason to repeat its FIN; so it is repeated on each bind.
+#[derive(Debug)]
+pub(super) struct FinalAck {
+    pub(super) id: ChannelId,
+    class: Class,
+    pub(super) next: u64,
+    pub(super) bound: Option<PathKey>,
+    pub(super) due: bool,
+}
 
 /// What is known of a channel id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +44,7 @@ pub(super) enum Known {
 pub(super) struct ChannelTable {
     pub(super) open: BTreeMap<ChannelId, Channel>,
     pub(super) resets: BTreeMap<ChannelId, Resetting>,
+    pub(super) final_acks: VecDeque<FinalAck>,
     closed: ClosedIds,
     next_own: Option<ChannelId>,
     pub(super) control: Option<PathKey>,
@@ -41,6 +57,7 @@ impl ChannelTable {
         Self {
             open: BTreeMap::new(),
             resets: BTreeMap::new(),
+            final_acks: VecDeque::new(),
             closed: ClosedIds::default(),
             next_own: Some(first_own),
             control: None,
@@ -76,7 +93,7 @@ impl ChannelTable {
     }
 
     /// The path that channels of a class use now.
-    pub(super) fn path_of(&self, class: crate::wire::codes::Class) -> Option<PathKey> {
+    pub(super) fn path_of(&self, class: Class) -> Option<PathKey> {
         if is_bulk(class) { self.bulk } else { self.control }
     }
 
@@ -90,6 +107,32 @@ impl ChannelTable {
         self.closed.insert(id).map_err(|_| AbortCode::PROTOCOL)
     }
 
+    /// Takes a channel whose both directions are through off the table.
+    ///
+    /// # Errors
+    /// As [`Self::close`].
+    pub(super) fn close_finished(&mut self, id: ChannelId) -> Result<(), AbortCode> {
+        if let Some(channel) = self.open.get(&id) {
+            let next = channel.receiver.next();
+            self.final_acks.push_back(FinalAck {
+                id,
+                class: channel.class(),
+                next,
+                bound: channel.bound,
+                due: false,
+            });
+            if self.final_acks.len() > FINAL_ACKS_MAX {
+                self.final_acks.pop_front();
+            }
+        }
+        self.close(id)
+    }
+
+    /// The peer has said which channels it holds open: what it does not name it needs no acknowledgement for.
+    pub(super) fn forget_final_acks(&mut self, claims: &[ChannelClaim]) {
+        self.final_acks.retain(|ack| claims.iter().any(|claim| claim.channel == ack.id));
+    }
+
     /// Moves every channel to the paths now chosen; returns whether the control path is another one.
     pub(super) fn bind(&mut self, control: Option<PathKey>, bulk: Option<PathKey>, now: Moment) -> bool {
         let changed = self.control != control;
@@ -98,6 +141,11 @@ impl ChannelTable {
         let of = |class| if is_bulk(class) { bulk } else { control };
         self.open.values_mut().for_each(|channel| channel.bind(of(channel.class()), now));
         self.resets.values_mut().for_each(|reset| reset.bind(of(reset.class)));
+        for ack in &mut self.final_acks {
+            let path = of(ack.class);
+            ack.due |= path.is_some() && ack.bound != path;
+            ack.bound = path;
+        }
         changed
     }
 

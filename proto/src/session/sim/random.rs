@@ -7,6 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::{End, Flow, Pair, Violation};
+use crate::session::table::Known;
 use crate::session::{PathKey, SessionConfig, SessionState};
 use crate::wire::ChannelId;
 use crate::wire::codes::{Class, EndCode, Lane, Purpose, ResetCode};
@@ -230,7 +231,11 @@ impl History {
             for (id, end) in &keys {
                 let _done = self.pair.finish(*end, *id).ok();
             }
-            if step > 2 && !self.ending {
+            // A channel that the Controller has not heard of yet would be lost with the session, as it says.
+            let known = self.pair.flows.iter().all(|((id, _), flow)| {
+                flow.reset || self.pair.controller.table.known(*id) != Known::Never
+            });
+            if step > 2 && known && !self.ending {
                 self.ending = true;
                 self.pair.controller.end(EndCode::DONE, "done");
             }
