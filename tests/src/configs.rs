@@ -54,12 +54,12 @@ pub(crate) struct Target<'a> {
 }
 
 /// A TOML string.
-fn quoted(text: impl ToString) -> String {
+fn quoted(text: impl std::fmt::Display) -> String {
     format!("{:?}", text.to_string())
 }
 
 /// A TOML list of strings.
-fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     let quoted: Vec<String> = items.into_iter().map(quoted).collect();
     format!("[{}]", quoted.join(", "))
 }
@@ -75,7 +75,11 @@ fn credentials(leaf: &IssuedFiles, authority: &Authority) -> String {
 }
 
 fn places(admin: &Path, ready_file: &Path) -> String {
-    format!("\n[admin]\nsocket = {}\n\n[ready]\nfile = {}\n", quoted(admin.display()), quoted(ready_file.display()))
+    format!(
+        "\n[admin]\nsocket = {}\n\n[ready]\nfile = {}\n",
+        quoted(admin.display()),
+        quoted(ready_file.display())
+    )
 }
 
 pub(crate) fn traffic_manager(of: &TrafficManager<'_>) -> String {

@@ -31,7 +31,7 @@ pub struct TargetBuilder {
 impl TargetBuilder {
     /// Offers a TCP service.
     #[must_use]
-    pub fn tcp(mut self, name: &str, address: impl ToString) -> Self {
+    pub fn tcp(mut self, name: &str, address: impl std::fmt::Display) -> Self {
         self.tcp.push((name.to_owned(), address.to_string()));
         self
     }
@@ -254,7 +254,11 @@ impl Mesh {
         Ok(config)
     }
 
-    fn endpoint<'a>(&'a self, region: &str, leaf: &'a IssuedFiles) -> Result<configs::Endpoint<'a>, HarnessError> {
+    fn endpoint<'a>(
+        &'a self,
+        region: &str,
+        leaf: &'a IssuedFiles,
+    ) -> Result<configs::Endpoint<'a>, HarnessError> {
         let no_region = || HarnessError::NoSuchRegion(region.to_owned());
         let name_server = self.name_server(region).ok_or_else(no_region)?;
         Ok(configs::Endpoint { leaf, authority: self.authority(), port: name_server.port(), name_server })

@@ -157,7 +157,8 @@ pub(crate) struct Plan {
 impl Plan {
     fn draw(layout: &Layout, block: &mut LoopbackBlock) -> Result<Self, HarnessError> {
         let mut next = || block.next_address().ok_or(HarnessError::TooManyAddresses);
-        let mut plan = Self { brokers: BTreeMap::new(), name_servers: BTreeMap::new(), views: BTreeMap::new() };
+        let mut plan =
+            Self { brokers: BTreeMap::new(), name_servers: BTreeMap::new(), views: BTreeMap::new() };
         for broker in layout.brokers() {
             plan.brokers.insert(broker.clone(), next()?);
         }
@@ -239,12 +240,7 @@ pub struct Mesh {
 impl Mesh {
     /// Begins the description of a deployment whose nodes are run by `program`.
     pub fn builder(program: NodeProgram) -> MeshBuilder {
-        MeshBuilder {
-            program,
-            layout: Ok(Layout::default()),
-            directory: None,
-            ttl: Duration::from_secs(5),
-        }
+        MeshBuilder { program, layout: Ok(Layout::default()), directory: None, ttl: Duration::from_secs(5) }
     }
 
     /// Where configuration, keys and logs are.
@@ -255,11 +251,6 @@ impl Mesh {
     /// The certificate authority.
     pub fn authority(&self) -> &Authority {
         &self.authority
-    }
-
-    /// Who listens where.
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
     }
 
     /// What runs the nodes.

@@ -1,6 +1,12 @@
 //! Holds the structure that ARCHITECTURE.md describes: which crate may use which, what a pure crate may not pull in,
 //! where process-only code may stand, and how large a file or a struct may grow.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed step of a test is a panic with its place"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Files over 500 production lines, each with its reason. The list only shrinks.
-const LONG_FILES: &[(&str, &str)] =
-    &[("proto/src/wire/message.rs", "one frozen struct after another and nothing else")];
+const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Structs over 12 fields, each with its reason. The list only shrinks.
 const WIDE_STRUCTS: &[(&str, &str)] = &[];
@@ -178,7 +183,7 @@ fn files_stay_readable() {
 fn structs_own_state_or_collaborators_not_everything() {
     let mut wide: BTreeMap<String, usize> = BTreeMap::new();
     for (path, text) in production_sources() {
-        if path == "proto/src/wire/message.rs" {
+        if path.starts_with("proto/src/wire/message") {
             continue; // Frozen structs have the fields that the protocol names.
         }
         for (name, fields) in structs(&text) {

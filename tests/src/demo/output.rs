@@ -66,11 +66,8 @@ impl Show {
         let mut object = serde_json::Map::new();
         object.insert("event".to_owned(), json!(event));
         object.insert("seconds".to_owned(), json!(self.begin.elapsed().as_secs_f64()));
-        match fields {
-            Value::Object(fields) => object.extend(fields),
-            other => {
-                object.insert("value".to_owned(), other);
-            }
+        if let Value::Object(fields) = fields {
+            object.extend(fields);
         }
         // Whoever closed standard output has seen enough.
         drop(self.output.json(&object));

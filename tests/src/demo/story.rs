@@ -74,7 +74,9 @@ async fn bring_up(arguments: &Arguments, program: NodeProgram, show: &Show) -> a
     let mut table = Table::new(&["broker", "pid", "seen from India at", "seen from the USA at"]);
     let mut brokers = Vec::new();
     for (broker, node) in mesh.brokers() {
-        let at = |region: &str| mesh.address(region, broker).map(|address| address.to_string()).unwrap_or_default();
+        let at = |region: &str| {
+            mesh.address(region, broker).map(|address| address.to_string()).unwrap_or_default()
+        };
         let pid = node.node().pid().unwrap_or_default();
         table.row([broker.to_string(), pid.to_string(), at("in"), at("us")]);
         brokers.push(json!({ "broker": broker, "pid": pid, "in": at("in"), "us": at("us") }));
@@ -93,9 +95,10 @@ async fn show_names(mesh: &Mesh, show: &Show) -> anyhow::Result<()> {
         let named: Vec<String> = addresses
             .iter()
             .map(|address| {
-                let broker = mesh.layout().brokers().find(|broker| {
-                    mesh.address(region, broker).is_some_and(|seen| seen.ip() == *address)
-                });
+                let broker = mesh
+                    .layout()
+                    .brokers()
+                    .find(|broker| mesh.address(region, broker).is_some_and(|seen| seen.ip() == *address));
                 broker.map_or_else(|| address.to_string(), |broker| format!("{address} ({broker})"))
             })
             .collect();
@@ -107,7 +110,12 @@ async fn show_names(mesh: &Mesh, show: &Show) -> anyhow::Result<()> {
 }
 
 /// The race, the measurements and the pin of each side.
-async fn show_choices(mesh: &Mesh, target: &TargetNode, alice: &ControllerNode, show: &Show) -> anyhow::Result<()> {
+async fn show_choices(
+    mesh: &Mesh,
+    target: &TargetNode,
+    alice: &ControllerNode,
+    show: &Show,
+) -> anyhow::Result<()> {
     let status = target.status().await.context("the target answers on its admin socket")?;
     let pin = status.pointer("/pin/broker").and_then(Value::as_str).unwrap_or("-").to_owned();
     ensure!(pin.starts_with("in/"), "the target in India is pinned to {pin}");
@@ -124,7 +132,11 @@ async fn show_choices(mesh: &Mesh, target: &TargetNode, alice: &ControllerNode, 
             &format!("As seen by the {side} in {region}:\n{}", report.choice.table()),
         );
     }
-    show.found("pinned", json!({ "side": "target", "broker": pin }), &format!("The target is registered at {pin}."));
+    show.found(
+        "pinned",
+        json!({ "side": "target", "broker": pin }),
+        &format!("The target is registered at {pin}."),
+    );
     Ok(())
 }
 
@@ -140,7 +152,11 @@ fn show_path(paths: &[PathStatus], took: Duration, show: &Show) {
         }
         words.push("target".to_owned());
         let fields = json!({ "path": path, "open_ms": took.as_millis() });
-        show.found("path", fields, &format!("{}   open after {:.0} ms", words.join(" "), took.as_secs_f64() * 1e3));
+        show.found(
+            "path",
+            fields,
+            &format!("{}   open after {:.0} ms", words.join(" "), took.as_secs_f64() * 1e3),
+        );
     }
 }
 
@@ -238,7 +254,11 @@ async fn round_trips(session: &Session) -> anyhow::Result<Vec<f64>> {
 }
 
 /// The same from a Controller that dials the Target's own broker across the ocean.
-async fn through_one_broker(mesh: &Mesh, alice: &ControllerNode, target: &TargetNode) -> anyhow::Result<Vec<f64>> {
+async fn through_one_broker(
+    mesh: &Mesh,
+    alice: &ControllerNode,
+    target: &TargetNode,
+) -> anyhow::Result<Vec<f64>> {
     let status = target.status().await.context("the target answers on its admin socket")?;
     let pin = status.pointer("/pin/broker").and_then(Value::as_str).context("the target is pinned")?;
     let broker: BrokerId = pin.parse()?;
@@ -252,7 +272,10 @@ async fn through_one_broker(mesh: &Mesh, alice: &ControllerNode, target: &Target
     let controller = Controller::start(ClientConfig { brokers, ..config })?;
     let ticket = mesh.ticket(alice, TARGET, &["echo"])?;
     let session = controller.connect(&TARGET.parse()?, TicketFile(ticket)).await?;
-    ensure!(session.paths().iter().all(|path| path.hops.len() == 1), "the path leads through more than one broker");
+    ensure!(
+        session.paths().iter().all(|path| path.hops.len() == 1),
+        "the path leads through more than one broker"
+    );
     let samples = round_trips(&session).await?;
     session.close().await?;
     controller.shutdown().await;
@@ -265,12 +288,7 @@ fn show_latency(one: &[f64], two: &[f64], show: &Show) {
     let row = |name: &str, samples: &[f64]| {
         let at = |index: usize| samples.get(index).copied().unwrap_or_default();
         let last = samples.len().saturating_sub(1);
-        [
-            name.to_owned(),
-            format!("{:.1}", at(0)),
-            format!("{:.1}", at(last / 2)),
-            format!("{:.1}", at(last)),
-        ]
+        [name.to_owned(), format!("{:.1}", at(0)), format!("{:.1}", at(last / 2)), format!("{:.1}", at(last))]
     };
     table.row(row("one broker", one));
     table.row(row("two brokers", two));

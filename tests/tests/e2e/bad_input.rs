@@ -216,7 +216,11 @@ async fn a_revoked_controller_is_refused() {
 }
 
 /// Controllers whose certificate has a flaw. Those that this side can see are refused before anything is sent.
-async fn with_flawed_controller(issue: impl FnOnce(&Mesh) -> rc_certs::IssuedFiles, code: i32, words: &[&str]) {
+async fn with_flawed_controller(
+    issue: impl FnOnce(&Mesh) -> rc_certs::IssuedFiles,
+    code: i32,
+    words: &[&str],
+) {
     let mesh = one_region(1).await;
     let alice = mesh.controller("in", "alice").unwrap();
     let ticket = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
@@ -275,7 +279,8 @@ async fn a_certificate_with_the_wrong_key_usage_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_another_authority_is_refused_on_either_side() {
     let mesh = one_region(1).await;
-    let other = rc_certs::Authority::create(&mesh.directory().join("other"), mesh.authority().trust_domain()).unwrap();
+    let other = rc_certs::Authority::create(&mesh.directory().join("other"), mesh.authority().trust_domain())
+        .unwrap();
     let alice = mesh.controller("in", "alice").unwrap();
     let ticket = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
     let stranger = other.issue(&mallory()).unwrap();
@@ -318,7 +323,8 @@ async fn a_port_in_use_is_named() {
     let mut mesh = one_region(1).await;
     let broker = mesh.layout().brokers().next().unwrap().clone();
     let config = mesh.broker(&broker).unwrap().config().display().to_string();
-    let arguments = ["run", "--config", &config, "--set", "admin.socket=/tmp/never.sock"].map(ToOwned::to_owned);
+    let arguments =
+        ["run", "--config", &config, "--set", "admin.socket=/tmp/never.sock"].map(ToOwned::to_owned);
     let output = crate::support::program().command("broker", &arguments).output().await.unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("in use"), "{}", stderr(&output));
@@ -421,8 +427,13 @@ async fn a_load_balancers_bare_connect_is_counted_and_not_logged() {
 async fn an_unknown_configuration_key_is_refused_with_its_place() {
     let small = small().await;
     let ticket = small.mesh.ticket(&small.alice, "pc-1", &["*"]).unwrap();
-    let output =
-        small.alice.command(&["ping", "pc-1"], &ticket).args(["--set", "brokers.prot=1"]).output().await.unwrap();
+    let output = small
+        .alice
+        .command(&["ping", "pc-1"], &ticket)
+        .args(["--set", "brokers.prot=1"])
+        .output()
+        .await
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("brokers.prot"), "{}", stderr(&output));
     assert_eq!(stdout(&output), "");

@@ -59,8 +59,13 @@ async fn both_ends_on_one_broker_exchange_every_byte() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_regions_are_joined_through_two_brokers() {
-    let mesh =
-        Mesh::builder(program()).region("in", 1).region("us", 1).rtt("in", "us", ms(60)).start().await.unwrap();
+    let mesh = Mesh::builder(program())
+        .region("in", 1)
+        .region("us", 1)
+        .rtt("in", "us", ms(60))
+        .start()
+        .await
+        .unwrap();
     let _target = mesh.target("in", "pc-1").start(&mesh).await.unwrap();
     let alice = mesh.controller("us", "alice").unwrap();
     let (controller, session) = session(&mesh, &alice, "pc-1", &["echo"]).await;
@@ -104,7 +109,8 @@ async fn half_a_gigabyte_each_way_keeps_its_hash() {
     let _target = mesh.target("in", "pc-1").start(&mesh).await.unwrap();
     let alice = mesh.controller("in", "alice").unwrap();
     let (controller, session) = session(&mesh, &alice, "pc-1", &["echo"]).await;
-    let exchange = echo_holds(&session, &pattern(3, 1 << 20), 512);
+    let block = pattern(3, 1 << 20);
+    let exchange = echo_holds(&session, &block, 512);
     tokio::time::timeout(Duration::from_secs(180), exchange).await.expect("no deadlock");
     session.close().await.unwrap();
     controller.shutdown().await;

@@ -134,7 +134,8 @@ async fn whoever_sits_in_front_sees_who_is_in_control_and_ends_it() {
     let output = tokio::time::timeout(ms(10_000), shell.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(255));
     assert!(stderr(&output).contains("disconnected"), "{}", stderr(&output));
-    let nobody = || async { target.status().await.is_some_and(|s| s["sessions"].as_array().unwrap().is_empty()) };
+    let nobody =
+        || async { target.status().await.is_some_and(|s| s["sessions"].as_array().unwrap().is_empty()) };
     assert!(eventually_async(ms(5000), nobody).await);
 }
 

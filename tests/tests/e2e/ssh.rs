@@ -52,7 +52,8 @@ async fn start_sshd(directory: &Path) -> Sshd {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let listening = rc_tests::eventually(ms(5000), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let listening =
+        rc_tests::eventually(ms(5000), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     assert!(listening.await, "sshd does not listen");
     Sshd { _child: child, port }
 }
@@ -79,8 +80,13 @@ async fn openssh_logs_in_and_copies_two_hundred_megabytes_through_two_brokers() 
     if !rustix::process::geteuid().is_root() {
         return skip(test, "sshd needs root");
     }
-    let mesh =
-        Mesh::builder(program()).region("in", 1).region("us", 1).rtt("in", "us", ms(10)).start().await.unwrap();
+    let mesh = Mesh::builder(program())
+        .region("in", 1)
+        .region("us", 1)
+        .rtt("in", "us", ms(10))
+        .start()
+        .await
+        .unwrap();
     let directory = mesh.directory().to_owned();
     let sshd = start_sshd(&directory).await;
     let address = format!("127.0.0.1:{}", sshd.port);
@@ -88,9 +94,8 @@ async fn openssh_logs_in_and_copies_two_hundred_megabytes_through_two_brokers() 
     let alice = mesh.controller("us", "alice").unwrap();
 
     let ticket = mesh.ticket(&alice, "pc-1", &["tcp:ssh"]).unwrap();
-    let login = ssh("ssh", &directory, &alice, &ticket)
-        .args(["root@pc-1", "echo $SSH_CONNECTION; exit 3"])
-        .output();
+    let login =
+        ssh("ssh", &directory, &alice, &ticket).args(["root@pc-1", "echo $SSH_CONNECTION; exit 3"]).output();
     let login = tokio::time::timeout(Duration::from_secs(60), login).await.unwrap().unwrap();
     assert_eq!(login.status.code(), Some(3), "{}", stderr(&login));
     assert!(stdout(&login).contains(&sshd.port.to_string()), "{}", stdout(&login));

@@ -218,10 +218,7 @@ fn spawn_on_terminal(
         .current_dir(working_directory(home))
         .kill_on_drop(true)
         .spawn(pts)
-        .map_err(|error| match error {
-            pty_process::Error::Io(error) => error,
-            other => std::io::Error::other(other),
-        })?;
+        .map_err(io_error)?;
     let group = group_of(&child);
     let terminal = pty.as_fd().try_clone_to_owned()?;
     let (output, input) = pty.into_split();
@@ -231,6 +228,11 @@ fn spawn_on_terminal(
         error_output: None,
         child,
     })
+}
+
+/// The operating system's own error where there is one.
+fn io_error(error: pty_process::Error) -> std::io::Error {
+    if let pty_process::Error::Io(error) = error { error } else { std::io::Error::other(error) }
 }
 
 fn spawn_on_pipes(

@@ -214,6 +214,7 @@ async fn send<W: AsyncWrite + Unpin>(to_peer: &mut W, frame: &ShellFrame) -> Res
 }
 
 #[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "a failed step of a test is a panic with its place")]
 mod tests {
     use super::*;
     use rc_proto::wire::shell::{Terminal, WindowSize};
@@ -251,7 +252,11 @@ mod tests {
                         let text = |bytes| String::from_utf8(bytes).unwrap();
                         return (text(out), text(errors), exit);
                     }
-                    other => panic!("unexpected {other:?}"),
+                    ShellFrame::Start(_)
+                    | ShellFrame::Input(_)
+                    | ShellFrame::InputEnd
+                    | ShellFrame::Window(_)
+                    | ShellFrame::Signal(_) => unreachable!("a target sends no such frame"),
                 }
             }
         }
