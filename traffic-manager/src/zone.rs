@@ -77,7 +77,11 @@ impl Zone {
         match (&mut *standing, node) {
             (Node::Empty, node) => *standing = node,
             (Node::Addresses { addresses, .. }, Node::Addresses { addresses: more, .. }) => {
-                addresses.extend(more)
+                for address in more {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
             }
             (Node::Addresses { .. } | Node::Profile(_), _) => {
                 return Err(ZoneError::Taken { name: name.clone() });
@@ -260,7 +264,9 @@ mod tests {
     fn addresses_of_one_name_add_up_and_nothing_else_does() {
         let mut zones = zones();
         let broker = name("broker-3.in.mesh.test");
-        zones.add_addresses(&broker, None, vec!["2001:db8::3".parse().unwrap()]).unwrap();
+        for address in ["2001:db8::3", "203.0.113.3"] {
+            zones.add_addresses(&broker, None, vec![address.parse().unwrap()]).unwrap();
+        }
         assert!(
             matches!(zones.find(&broker), Found::Present(_, Node::Addresses { addresses, .. }) if addresses.len() == 2)
         );

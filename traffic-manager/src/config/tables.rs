@@ -55,6 +55,9 @@ pub(super) fn records(reader: &mut Reader<'_>, zones: &mut Zones) {
         let name: Option<DnsName> = reader.parsed("name", NAME_FIX);
         let addresses: Vec<IpAddr> = reader.parsed_list("addresses", ADDRESS_FIX);
         let ttl = reader.optional("ttl").and_then(Ttl::from_seconds);
+        if addresses.is_empty() {
+            reader.reject("addresses", "there is no address", ADDRESS_FIX);
+        }
         let Some(name) = name else { return };
         if let Err(error) = zones.add_addresses(&name, ttl, addresses) {
             reader.reject("name", error, "add the [[zone]], or correct the name");

@@ -188,6 +188,7 @@ fn an_endpoint_of_no_profile_and_a_name_outside_the_zones_are_rejected() {
         problems("profile = \"brokers.mesh.test\"", "profile = \"other.mesh.test\"")
             .contains("no profile other")
     );
+    assert!(problems("[\"127.3.0.3\", \"::1\"]", "[]").contains("record[0].addresses: there is no address"));
     let text = problems("name = \"broker-3.in.mesh.test\"", "name = \"b.elsewhere\"");
     assert!(text.contains("b.elsewhere is in none of the served zones"), "{text}");
 }
