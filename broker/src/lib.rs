@@ -12,9 +12,13 @@
 //! | [`relay`] | the pipe between two legs |
 //! | `mesh` | links, questions and legs between brokers |
 //! | [`server`](Broker) | assembling, drain, stop |
-//! | [`status`] | what the admin socket answers |
+//! | [`status`], `admin` | what the admin socket answers |
+//! | [`config`], `command`, `running` | configuration, command line, the life of the daemon |
 #![forbid(unsafe_code)]
 
+mod admin;
+mod command;
+pub mod config;
 mod control;
 pub mod core;
 mod links;
@@ -23,9 +27,11 @@ mod mesh;
 mod node;
 mod path;
 pub mod relay;
+mod running;
 mod server;
 pub mod status;
 mod tickets;
 
+pub use command::run;
 pub use mesh::Seed;
 pub use server::{Broker, BrokerConfig, Parts, RunningBroker, StartError};

@@ -43,8 +43,8 @@ pub struct BrokerConfig {
     pub listen: Vec<SocketAddr>,
     /// Name and port that others dial; empty for none.
     pub name: String,
-    /// Addresses that others dial; empty means those that it listens at, unless they are unspecified.
-    pub addresses: Vec<SocketAddr>,
+    /// Addresses that others dial; unset means those that it listens at, unless they are unspecified.
+    pub addresses: Option<Vec<SocketAddr>>,
     /// Where the first peers are.
     pub seeds: Vec<Seed>,
     /// How names are resolved.
@@ -175,8 +175,7 @@ fn own_name(config: &BrokerConfig, credentials: &Credentials, addresses: &[Socke
 }
 
 fn own_addresses(config: &BrokerConfig, listening: &[SocketAddr]) -> Vec<SocketAddr> {
-    let mut addresses =
-        if config.addresses.is_empty() { listening.to_vec() } else { config.addresses.clone() };
+    let mut addresses = config.addresses.clone().unwrap_or_else(|| listening.to_vec());
     addresses.retain(|address| !address.ip().is_unspecified());
     addresses.truncate(rc_proto::wire::limits::ADDRESSES_MAX);
     addresses
@@ -322,7 +321,7 @@ impl RunningBroker {
     }
 
     /// Ends everything, and waits until the tasks are gone.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         let lifetime = &self.node.lifetime;
         lifetime.stop_listening.cancel();
         self.node.paths.stop_where(PathEnd::DRAINED, |_| true);

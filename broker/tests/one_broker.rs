@@ -183,9 +183,12 @@ async fn a_message_of_a_wrong_role_closes_the_connection_without_an_answer() {
     let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
     let open: Message = world.open(&controller, "pc-1").into();
     let register: Message = target.register(1).into();
-    let join: Message =
-        JoinPath { path_id: rc_proto::wire::PathId([1; 16]), join_secret: JoinSecret([1; 16]), ext: Ext::none() }
-            .into();
+    let join: Message = JoinPath {
+        path_id: rc_proto::wire::PathId([1; 16]),
+        join_secret: JoinSecret([1; 16]),
+        ext: Ext::none(),
+    }
+    .into();
     for (endpoint, alpn, message) in [
         (&controller, Alpn::Control, &register),
         (&controller, Alpn::Control, &open),

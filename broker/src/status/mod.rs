@@ -4,7 +4,6 @@ pub(crate) mod snapshot;
 
 use std::net::SocketAddr;
 
-use rc_proto::mesh::MeshCounts;
 use rc_proto::wire::codes::{Lane, Purpose, RegistrationRole};
 use rc_proto::wire::{BrokerId, EndpointId, Generation, Incarnation, InstanceId, PathId};
 use serde::Serialize;
@@ -52,9 +51,12 @@ pub struct UsageStatus {
 pub struct MeshStatus {
     /// Whether it sees more than half of it.
     pub healthy: bool,
-    /// Members.
-    #[serde(flatten)]
-    pub counts: MeshCounts,
+    /// Peers linked now.
+    pub linked: usize,
+    /// Peers linked now or lately, without those that drained.
+    pub counted: usize,
+    /// Every other broker that it has heard of.
+    pub known: usize,
 }
 
 /// Counts since the start.

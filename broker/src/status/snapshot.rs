@@ -11,6 +11,7 @@ use crate::node::{Node, millis};
 pub(crate) fn status(node: &Node, listening: &[SocketAddr]) -> Status {
     let now = node.now();
     let (phase, usage) = (node.lifetime.phase(), node.usage());
+    let counts = node.mesh.counts(now);
     Status {
         id: node.own.id.clone(),
         incarnation: node.own.incarnation,
@@ -24,7 +25,12 @@ pub(crate) fn status(node: &Node, listening: &[SocketAddr]) -> Status {
             registrations: usage.registrations,
             control_links: usage.control_links,
         },
-        mesh: MeshStatus { healthy: node.mesh.is_healthy(now), counts: node.mesh.counts(now) },
+        mesh: MeshStatus {
+            healthy: node.mesh.is_healthy(now),
+            linked: node.mesh.linked_count(),
+            counted: counts.counted,
+            known: counts.known,
+        },
         counters: counters(node),
     }
 }

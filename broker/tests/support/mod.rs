@@ -17,7 +17,8 @@ use rc_proto::wire::message::{
 use rc_proto::wire::{Alpn, Ext, Generation, Incarnation, InstanceId, Jti, PathId, version};
 use rc_transport::testing::TestCa;
 use rc_transport::{
-    BootClock, Connector, Credentials, Expectation, Leg, MessageStream, PathIo, PathRefused, TcpNet, TicketSigner,
+    BootClock, Connector, Credentials, Expectation, Leg, MessageStream, PathIo, PathRefused, TcpNet,
+    TicketSigner,
 };
 
 /// How long any one step of a test may take.
@@ -31,7 +32,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self { ca: TestCa::new("mesh.test"), signer: TicketSigner::generate().unwrap(), numbers: AtomicU64::new(1) }
+        Self {
+            ca: TestCa::new("mesh.test"),
+            signer: TicketSigner::generate().unwrap(),
+            numbers: AtomicU64::new(1),
+        }
     }
 
     pub async fn broker(&self, id: &str) -> RunningBroker {
@@ -45,7 +50,10 @@ impl World {
         change: impl FnOnce(&mut BrokerConfig),
     ) -> RunningBroker {
         let credentials = self.ca.credentials(&format!("broker/{id}"), &["brokers.mesh.test"]);
-        let seed = |broker: &&RunningBroker| Seed::Broker { id: broker.id().clone(), address: broker.addresses()[0] };
+        let seed = |broker: &&RunningBroker| Seed::Broker {
+            id: broker.id().clone(),
+            address: broker.addresses()[0],
+        };
         let mut config = BrokerConfig {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             name: String::new(),
@@ -147,7 +155,9 @@ impl Endpoint {
     pub async fn control(&self, broker: &RunningBroker) -> Control {
         let mut stream = MessageStream::over(self.dial(broker, Alpn::Control).await);
         stream.send(&hello().into()).await.unwrap();
-        let Some(Message::Welcome(welcome)) = within(stream.recv()).await.unwrap() else { panic!("no welcome") };
+        let Some(Message::Welcome(welcome)) = within(stream.recv()).await.unwrap() else {
+            panic!("no welcome")
+        };
         stream.accepted();
         Control { stream, welcome }
     }
