@@ -261,15 +261,13 @@ fn texts_lists_and_extensions_are_held_to_their_limits() {
         assert_eq!(message.to_bytes().is_ok(), fits, "{length}");
     }
     for (count, fits) in [(127, true), (128, true), (129, false)] {
-        let claim = |id| ChannelClaim { channel: ChannelId(id), next: u64::MAX, max: u64::MAX, hash: u64::MAX };
+        let claim =
+            |id| ChannelClaim { channel: ChannelId(id), next: u64::MAX, max: u64::MAX, hash: u64::MAX };
         let message = EndToEnd::Attach(Attach { channels: (1..=count).map(claim).collect(), ..attach() });
         assert_eq!(message.to_bytes().is_ok(), fits, "{count}");
     }
     let critical = Open { ext: Ext(vec![(0x8001, vec![])]), ..open() };
-    assert_eq!(
-        Open::decode(&critical.encode().unwrap()),
-        Err(BodyError::UnknownExtension { tag: 0x8001 })
-    );
+    assert_eq!(Open::decode(&critical.encode().unwrap()), Err(BodyError::UnknownExtension { tag: 0x8001 }));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::life::{Session, Side, frame};
 use super::ending::Ending;
 use super::event::{PathFault, PathKey, SessionEvent};
+use super::life::{Session, Side, frame};
 use super::liveness::Liveness;
 use super::path::{Path, Stage};
 use crate::Moment;
@@ -200,7 +200,8 @@ impl Session {
         }
         self.events.push(SessionEvent::Attached { path: key, epoch: attached.epoch });
         self.rebind(now);
-        if let Some(surplus) = self.paths.path(key).map(|path| path.lane).and_then(|lane| self.paths.surplus(lane))
+        if let Some(surplus) =
+            self.paths.path(key).map(|path| path.lane).and_then(|lane| self.paths.surplus(lane))
         {
             self.retire(surplus, now);
         }

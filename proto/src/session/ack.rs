@@ -78,9 +78,12 @@ mod tests {
 
     #[test]
     fn an_ack_waits_25_ms_or_64_kib() {
-        for (next, ms, due) in
-            [(ACK_BYTES - 1, 24, false), (ACK_BYTES - 1, 25, true), (ACK_BYTES, 0, true), (ACK_BYTES + 1, 0, true)]
-        {
+        for (next, ms, due) in [
+            (ACK_BYTES - 1, 24, false),
+            (ACK_BYTES - 1, 25, true),
+            (ACK_BYTES, 0, true),
+            (ACK_BYTES + 1, 0, true),
+        ] {
             let mut ack = AckSchedule::new(0);
             ack.received(next, false, at(0));
             assert_eq!(ack.is_due(at(ms)), due, "{next} bytes, {ms} ms");

@@ -1,9 +1,9 @@
 //! What the application does with channels and with the session as a whole.
 
 use super::channel::{Channel, Consent};
-use super::life::{Session, Side};
 use super::ending::Ending;
 use super::event::{ChannelError, ReadOutcome};
+use super::life::{Session, Side};
 use super::receiver::MessageRead;
 use super::table::Known;
 use crate::Moment;
@@ -139,7 +139,11 @@ impl Session {
     /// When the channel was reset, never was, or carries messages.
     pub fn peek(&self, id: ChannelId) -> Result<&[u8], ChannelError> {
         let Some(channel) = self.table.open.get(&id) else {
-            return if self.table.known(id) == Known::Closed { Ok(&[]) } else { Err(ChannelError::NotOpen(id)) };
+            return if self.table.known(id) == Known::Closed {
+                Ok(&[])
+            } else {
+                Err(ChannelError::NotOpen(id))
+            };
         };
         if channel.has_messages() {
             return Err(ChannelError::WrongKind(id));
@@ -149,7 +153,9 @@ impl Session {
 
     /// Takes `count` bytes that [`Self::peek`] has shown; this is what grants the peer new credit.
     pub fn consume(&mut self, id: ChannelId, count: usize) {
-        if let Some(channel) = self.table.open.get_mut(&id).filter(|channel| channel.consent != Consent::Pending) {
+        if let Some(channel) =
+            self.table.open.get_mut(&id).filter(|channel| channel.consent != Consent::Pending)
+        {
             channel.receiver.consume(count);
             channel.note_credit();
             self.settle();

@@ -40,12 +40,18 @@ pub fn read_first(bytes: &[u8]) -> Result<Option<(Attach, usize)>, FirstEnvelope
         let Some((envelope, used)) =
             Envelope::parse_prefix(rest, ATTACH_BYTES_MAX).map_err(|_| FirstEnvelopeError::TooLarge)?
         else {
-            return if bytes.len() > 2 * ATTACH_BYTES_MAX { Err(FirstEnvelopeError::TooLarge) } else { Ok(None) };
+            return if bytes.len() > 2 * ATTACH_BYTES_MAX {
+                Err(FirstEnvelopeError::TooLarge)
+            } else {
+                Ok(None)
+            };
         };
         skipped += used;
         match EndToEnd::from_envelope(&envelope) {
             Ok(Some(EndToEnd::Attach(attach))) => return Ok(Some((attach, skipped))),
-            Ok(Some(EndToEnd::Attached(_) | EndToEnd::Refused(_))) => return Err(FirstEnvelopeError::NotAttach),
+            Ok(Some(EndToEnd::Attached(_) | EndToEnd::Refused(_))) => {
+                return Err(FirstEnvelopeError::NotAttach);
+            }
             Ok(None) => {}
             Err(EndToEndError::Unknown { kind, version }) => {
                 return Err(FirstEnvelopeError::Version { kind, version });

@@ -6,10 +6,10 @@ use super::event::PathKey;
 use super::receiver::ChannelReceiver;
 use super::sender::ChannelSender;
 use crate::Moment;
+use crate::wire::ChannelId;
 use crate::wire::codes::{Class, ResetCode};
 use crate::wire::frame::{ChannelClaim, Open};
 use crate::wire::limits::CHANNEL_INITIAL_CREDIT_BYTES;
-use crate::wire::ChannelId;
 
 /// Who offered the channel and what came of it.
 ///
@@ -103,7 +103,9 @@ impl Channel {
             self.ack.repeat();
         }
         self.offer_due = match self.consent {
-            Consent::Asked { answered } => !answered && !(self.offered && self.flaw.is(Mutant::OpenNotRepeated)),
+            Consent::Asked { answered } => {
+                !answered && !(self.offered && self.flaw.is(Mutant::OpenNotRepeated))
+            }
             Consent::Pending => false,
             Consent::Agreed => !self.opened_here,
         };

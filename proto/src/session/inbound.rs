@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::channel::{Channel, Consent, Resetting};
-use super::life::{Session, Side};
 use super::event::{PathFault, PathKey, SessionEvent};
+use super::life::{Session, Side};
 use super::path::{Answer, Stage};
 use super::reader::FrameReader;
 use super::receiver::Rejected;
@@ -12,8 +12,8 @@ use super::table::{Known, RESETS_MAX};
 use crate::Moment;
 use crate::wire::codes::{AbortCode, RepathReason, ResetCode};
 use crate::wire::frame::{
-    Abort, AckBody, BodyError, End, EndToEnd, FLAG_ANSWER, FLAG_END_OF_MESSAGE, FLAG_FIN, FrameHeader, FrameType,
-    Open, Repath, Reset, Where,
+    Abort, AckBody, BodyError, End, EndToEnd, FLAG_ANSWER, FLAG_END_OF_MESSAGE, FLAG_FIN, FrameHeader,
+    FrameType, Open, Repath, Reset, Where,
 };
 use crate::wire::{ChannelId, Envelope, Epoch};
 
@@ -84,7 +84,11 @@ impl Session {
         now: Moment,
     ) -> Result<(), PathFault> {
         let Some(kind) = header.frame_type() else {
-            return if header.critical { Err(PathFault::UnknownCritical { kind: header.kind }) } else { Ok(()) };
+            return if header.critical {
+                Err(PathFault::UnknownCritical { kind: header.kind })
+            } else {
+                Ok(())
+            };
         };
         let carries = self.paths.path(key).is_some_and(super::path::Path::carries);
         match kind {
@@ -207,8 +211,13 @@ impl Session {
             return;
         }
         let config = &self.config;
-        let mut channel =
-            Channel::new(open.clone(), false, config.send_cap_bytes, config.receive_window_bytes, config.flaw());
+        let mut channel = Channel::new(
+            open.clone(),
+            false,
+            config.send_cap_bytes,
+            config.receive_window_bytes,
+            config.flaw(),
+        );
         channel.bound = self.table.path_of(open.class);
         channel.ack.repeat();
         self.table.open.insert(id, channel);
@@ -400,7 +409,8 @@ impl Session {
                 }
             }
             Known::Open => {
-                if self.table.open.get(&id).is_some_and(|channel| !channel.receiver.may_end_at(header.offset)) {
+                if self.table.open.get(&id).is_some_and(|channel| !channel.receiver.may_end_at(header.offset))
+                {
                     self.abort(AbortCode::END_DIFFERS, "RESET with another final size than was sent");
                     return Ok(());
                 }

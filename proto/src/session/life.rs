@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::config::SessionConfig;
 use super::ending::{Ending, SessionFrames};
-use super::event::{
-    AttachError, EventQueue, PathKey, PathStatus, SessionEvent, SessionState, SessionStatus,
-};
+use super::event::{AttachError, EventQueue, PathKey, PathStatus, SessionEvent, SessionState, SessionStatus};
 use super::liveness::Verdict;
 use super::path::{Path, PathSet, RETIRE_LINGER, Stage};
 use super::sender::ChannelSender;
@@ -333,7 +331,10 @@ impl Session {
             return None;
         }
         let window = self.clock.detached.map(|since| since + self.clock.window);
-        [self.paths.deadline(), self.table.deadline(), self.ending.deadline(), window].into_iter().flatten().min()
+        [self.paths.deadline(), self.table.deadline(), self.ending.deadline(), window]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed. Call it when [`Self::poll_timeout`] says so; earlier does no harm, and over 200 ms later

@@ -289,9 +289,12 @@ mod tests {
 
     #[test]
     fn a_tick_over_200_ms_late_gives_no_verdict() {
-        for (late, verdict) in
-            [(199, Verdict::Suspect), (200, Verdict::Suspect), (201, Verdict::Unchanged), (60_000, Verdict::Unchanged)]
-        {
+        for (late, verdict) in [
+            (199, Verdict::Suspect),
+            (200, Verdict::Suspect),
+            (201, Verdict::Unchanged),
+            (60_000, Verdict::Unchanged),
+        ] {
             let mut live = active();
             live.tick(at(500));
             live.take_ping(at(500));

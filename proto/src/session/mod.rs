@@ -59,11 +59,11 @@ pub mod attach;
 mod channel;
 mod closed;
 mod config;
-mod life;
 mod ending;
 mod event;
 mod hash;
 mod inbound;
+mod life;
 mod liveness;
 mod outbound;
 mod path;
@@ -80,10 +80,10 @@ mod tests;
 mod tombstone;
 
 pub use config::{Mutant, SessionConfig};
-pub use life::Session;
 pub use event::{
     AttachError, ChannelError, PathFault, PathKey, PathStatus, ReadOutcome, SessionEvent, SessionState,
     SessionStatus,
 };
+pub use life::Session;
 pub use receiver::MessageRead;
 pub use tombstone::{TOMBSTONE_MIN, TOMBSTONES_MAX, Tombstones};

@@ -3,8 +3,8 @@
 //! Order: the attach exchange; answers of the path itself; the session's own frames (control path only); per
 //! channel OPEN, acknowledgement, SKIP; then DATA by class.
 
-use super::life::{Session, frame};
 use super::event::PathKey;
+use super::life::{Session, frame};
 use super::path::{Answer, Path, Stage};
 use super::schedule::is_bulk;
 use crate::Moment;
@@ -167,7 +167,8 @@ impl Session {
             fits(room.push_frame(FrameType::Ack, ack.id, ack.next, &ack.next.to_be_bytes()))?;
             ack.due = false;
         }
-        for (id, reset) in self.table.resets.iter_mut().filter(|(_, reset)| reset.bound == Some(key) && reset.due)
+        for (id, reset) in
+            self.table.resets.iter_mut().filter(|(_, reset)| reset.bound == Some(key) && reset.due)
         {
             let body = Reset { code: reset.code, reason: reset.reason.clone(), ext: Ext::none() };
             let payload = body.encode().unwrap_or_default();
@@ -186,7 +187,9 @@ impl Session {
             }
             let waiting = || {
                 let bound = self.table.open.iter().filter(|(_, channel)| channel.bound == Some(key));
-                bound.filter(|(_, channel)| channel.sender.has_data()).map(|(id, channel)| (*id, channel.class()))
+                bound
+                    .filter(|(_, channel)| channel.sender.has_data())
+                    .map(|(id, channel)| (*id, channel.class()))
             };
             let bulk_waits = waiting().any(|(_, class)| is_bulk(class));
             let Some(path) = self.paths.path_mut(key) else { return };
@@ -239,7 +242,8 @@ fn answer_frame(id: ChannelId, answer: Answer) -> Vec<u8> {
             let body = Reset { code, reason: String::new(), ext: Ext::none() };
             let payload = body.encode().unwrap_or_default();
             let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-            let header = FrameHeader { flags: FLAG_ANSWER, length, ..FrameHeader::new(FrameType::Reset, id, 0) };
+            let header =
+                FrameHeader { flags: FLAG_ANSWER, length, ..FrameHeader::new(FrameType::Reset, id, 0) };
             let mut bytes = header.to_bytes().to_vec();
             bytes.extend_from_slice(&payload);
             bytes

@@ -80,7 +80,9 @@ impl FrameReader {
     /// When more wait than a driver's reads explain.
     pub(super) fn hold(&mut self, rest: &[u8]) -> Result<(), PathFault> {
         if self.held.len() + rest.len() > HELD_BYTES_MAX {
-            return Err(PathFault::Malformed { what: "too much behind an ATTACH that is not judged".to_owned() });
+            return Err(PathFault::Malformed {
+                what: "too much behind an ATTACH that is not judged".to_owned(),
+            });
         }
         self.held.extend_from_slice(rest);
         Ok(())

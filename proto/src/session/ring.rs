@@ -40,7 +40,8 @@ impl ByteRing {
         while !bytes.is_empty() {
             let room = self.chunks.back().map_or(0, |chunk| CHUNK_BYTES - chunk.len());
             if room == 0 {
-                let chunk = self.spare.pop().unwrap_or_else(|| Zeroizing::new(Vec::with_capacity(CHUNK_BYTES)));
+                let chunk =
+                    self.spare.pop().unwrap_or_else(|| Zeroizing::new(Vec::with_capacity(CHUNK_BYTES)));
                 self.chunks.push_back(chunk);
                 continue;
             }

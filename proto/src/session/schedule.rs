@@ -1,8 +1,8 @@
 //! Which channel's DATA goes next on one path: control, input and cursor strictly first; then sound and screen by
 //! weight; then bulk, which is still given 2 % of what passes it.
 
-use crate::wire::codes::Class;
 use crate::wire::ChannelId;
+use crate::wire::codes::Class;
 
 /// One in this many bytes is bulk's.
 const BULK_FLOOR_DIVISOR: u64 = 50;
@@ -72,7 +72,8 @@ impl Scheduler {
         if bulk.is_some() && self.bulk_owed >= frame as u64 {
             return bulk;
         }
-        let weighted = if self.audio_spent <= self.screen_spent { audio.or(screen) } else { screen.or(audio) };
+        let weighted =
+            if self.audio_spent <= self.screen_spent { audio.or(screen) } else { screen.or(audio) };
         control.or(input).or(cursor).or(weighted).or(bulk)
     }
 

@@ -233,7 +233,8 @@ impl ChannelSender {
 
     fn skip_aged(&mut self, now: Moment) {
         let Some(messages) = self.messages.as_mut() else { return };
-        let aged = messages.written.iter().take_while(|(_, written)| now.since(*written) >= messages.age).last();
+        let aged =
+            messages.written.iter().take_while(|(_, written)| now.since(*written) >= messages.age).last();
         let Some((to, _)) = aged.copied() else { return };
         messages.skip = Some((to, true));
         self.release_to(to);

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::attach::read_first;
-use super::{ChannelError, MessageRead, PathFault, PathKey, ReadOutcome, Session, SessionConfig, SessionEvent};
+use super::{
+    ChannelError, MessageRead, PathFault, PathKey, ReadOutcome, Session, SessionConfig, SessionEvent,
+};
 use crate::Moment;
 use crate::wire::codes::{Class, EndCode, Lane, Purpose};
 use crate::wire::frame::OpenOptions;
@@ -215,7 +217,8 @@ impl Pair {
     pub fn open(&mut self, end: End, class: Class, may_skip_ms: Option<u32>) -> Result<ChannelId, Violation> {
         let service = "echo".parse().map_err(|error| format!("{error}"))?;
         let session = self.session_mut(end).ok_or("no session")?;
-        let id = session.open(service, class, OpenOptions { may_skip_ms }).map_err(|error| error.to_string())?;
+        let id =
+            session.open(service, class, OpenOptions { may_skip_ms }).map_err(|error| error.to_string())?;
         self.flows.insert((id, End::Controller), Flow::default());
         self.flows.insert((id, End::Target), Flow::default());
         Ok(id)
@@ -490,9 +493,9 @@ impl Pair {
             }
             let now = self.now;
             let config = &self.target_config;
-            let target = self
-                .target
-                .get_or_insert_with(|| Session::target(config.clone(), attach.session, InstanceId([2; 16]), now));
+            let target = self.target.get_or_insert_with(|| {
+                Session::target(config.clone(), attach.session, InstanceId([2; 16]), now)
+            });
             if let Err(refused) = target.accept_attach(path, &attach, |_| true, now) {
                 let delay = self.wires.get(&path).map_or(Duration::ZERO, |wire| wire.delay);
                 if let Some(wire) = self.wires.get_mut(&path) {
@@ -605,8 +608,10 @@ fn read_messages(
     loop {
         match session.read_message(id).map_err(|error| error.to_string())? {
             MessageRead::Message(message) => {
-                let wrong =
-                    message.iter().zip(flow.read..).any(|(byte, offset)| *byte != pattern(id, writer, offset));
+                let wrong = message
+                    .iter()
+                    .zip(flow.read..)
+                    .any(|(byte, offset)| *byte != pattern(id, writer, offset));
                 if wrong {
                     return Err(format!("channel {id}: message at {} differs", flow.read));
                 }

@@ -156,6 +156,10 @@ impl ChannelTable {
 
     /// When the next acknowledgement is due by time.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.open.values().filter(|channel| channel.bound.is_some()).filter_map(|channel| channel.ack.deadline()).min()
+        self.open
+            .values()
+            .filter(|channel| channel.bound.is_some())
+            .filter_map(|channel| channel.ack.deadline())
+            .min()
     }
 }

@@ -286,7 +286,10 @@ macro_rules! frame_body {
                 })?;
                 let bytes = codec::encode(self)?;
                 if bytes.len() > FRAME_PAYLOAD_BYTES_MAX {
-                    return Err(EncodeError::TooLarge { length: bytes.len(), limit: FRAME_PAYLOAD_BYTES_MAX });
+                    return Err(EncodeError::TooLarge {
+                        length: bytes.len(),
+                        limit: FRAME_PAYLOAD_BYTES_MAX,
+                    });
                 }
                 Ok(bytes)
             }

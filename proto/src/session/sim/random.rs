@@ -196,9 +196,10 @@ impl History {
     /// What a driver does: another path when nothing good carries the session.
     fn keep_attached(&mut self) -> Result<(), Violation> {
         let status = self.pair.controller.status();
-        let trusted = status.paths.iter().any(|path| {
-            !path.suspect && path.epoch.0 > 0 && path.lane == Lane::INTERACTIVE
-        });
+        let trusted = status
+            .paths
+            .iter()
+            .any(|path| !path.suspect && path.epoch.0 > 0 && path.lane == Lane::INTERACTIVE);
         if trusted || self.is_over() {
             return Ok(());
         }
@@ -232,9 +233,10 @@ impl History {
                 let _done = self.pair.finish(*end, *id).ok();
             }
             // A channel that the Controller has not heard of yet would be lost with the session, as it says.
-            let known = self.pair.flows.iter().all(|((id, _), flow)| {
-                flow.reset || self.pair.controller.table.known(*id) != Known::Never
-            });
+            let known =
+                self.pair.flows.iter().all(|((id, _), flow)| {
+                    flow.reset || self.pair.controller.table.known(*id) != Known::Never
+                });
             if step > 2 && known && !self.ending {
                 self.ending = true;
                 self.pair.controller.end(EndCode::DONE, "done");

@@ -180,7 +180,8 @@ impl EndToEnd {
             Self::Attached(message) => codec::encode(message),
             Self::Refused(message) => codec::encode(message),
         }?;
-        let bytes = Envelope { kind: self.number(), critical: true, version: STRUCT_VERSION, body }.to_bytes();
+        let bytes =
+            Envelope { kind: self.number(), critical: true, version: STRUCT_VERSION, body }.to_bytes();
         if bytes.len() > ATTACH_BYTES_MAX {
             return Err(EncodeError::TooLarge { length: bytes.len(), limit: ATTACH_BYTES_MAX });
         }
@@ -238,7 +239,12 @@ impl EndToEnd {
 
 /// At most [`CHANNEL_CLAIMS_MAX`], ids ascending, none of the session itself.
 fn check_claims(claims: &[ChannelClaim]) -> Result<(), &'static str> {
-    let ascending = claims.iter().zip(claims.iter().skip(1)).all(|(left, right)| left.channel < right.channel);
+    let ascending =
+        claims.iter().zip(claims.iter().skip(1)).all(|(left, right)| left.channel < right.channel);
     let first_is_channel = claims.first().is_none_or(|claim| claim.channel != ChannelId(0));
-    if claims.len() > CHANNEL_CLAIMS_MAX || !ascending || !first_is_channel { Err("channels") } else { Ok(()) }
+    if claims.len() > CHANNEL_CLAIMS_MAX || !ascending || !first_is_channel {
+        Err("channels")
+    } else {
+        Ok(())
+    }
 }
