@@ -112,7 +112,7 @@ pub(crate) async fn show_status(socket: &Path, output: Output) -> Result<ExitSta
     }
     let mut table = Table::new(&[
         "PROFILE",
-        "ENDPOINT",
+        "METHOD / ENDPOINT",
         "ADDRESS",
         "STATE",
         ">SINCE s",
@@ -122,7 +122,7 @@ pub(crate) async fn show_status(socket: &Path, output: Output) -> Result<ExitSta
     ]);
     for profile in &profiles {
         let heading =
-            [text(profile, "profile"), String::new(), text(profile, "method"), text(profile, "status")];
+            [text(profile, "profile"), text(profile, "method"), String::new(), text(profile, "status")];
         table.row(heading);
         for endpoint in profile.get("endpoints").and_then(Value::as_array).into_iter().flatten() {
             table.row(endpoint_row(endpoint));
