@@ -146,18 +146,25 @@ fn check_golden(name: &str, bytes: &[u8]) {
     if std::env::var_os("RC_WRITE_GOLDENS").is_some() && !path.exists() {
         std::fs::write(&path, &hex).unwrap();
     }
-    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let golden = std::fs::read_to_string(&path).unwrap();
     assert_eq!(hex, golden, "{name}");
 }
 
-/// Decodes a payload the way its type says, whatever the bytes are.
-fn decode_any(kind: u8, payload: &[u8]) {
-    let _ = (Open::decode(payload).is_ok(), Reset::decode(payload).is_ok(), Repath::decode(payload).is_ok());
-    let _ = (Where::decode(payload).is_ok(), End::decode(payload).is_ok(), Abort::decode(payload).is_ok());
-    let _ = (AckBody::parse(payload).is_some(), FrameType::from_number(kind).is_some());
-    if let Ok(Some((envelope, _))) = Envelope::parse_prefix(payload, 16 * 1024) {
-        let _ = EndToEnd::from_envelope(&envelope).is_ok();
-    }
+/// How many of the decoders take the payload; what matters is that each returns.
+fn decoders_that_take(payload: &[u8]) -> usize {
+    let envelope = Envelope::parse_prefix(payload, 16 * 1024)
+        .is_ok_and(|parsed| parsed.is_some_and(|(envelope, _)| EndToEnd::from_envelope(&envelope).is_ok()));
+    let taken = [
+        Open::decode(payload).is_ok(),
+        Reset::decode(payload).is_ok(),
+        Repath::decode(payload).is_ok(),
+        Where::decode(payload).is_ok(),
+        End::decode(payload).is_ok(),
+        Abort::decode(payload).is_ok(),
+        AckBody::parse(payload).is_some(),
+        envelope,
+    ];
+    taken.into_iter().filter(|taken| *taken).count()
 }
 
 #[test]
@@ -213,7 +220,8 @@ fn every_body_comes_back_as_it_was() {
 
 #[test]
 fn a_body_cut_at_any_length_or_with_a_byte_more_is_refused() {
-    let bodies: Vec<(Vec<u8>, fn(&[u8]) -> bool)> = vec![
+    type Decodes = fn(&[u8]) -> bool;
+    let bodies: Vec<(Vec<u8>, Decodes)> = vec![
         (open().encode().unwrap(), |bytes| Open::decode(bytes).is_ok()),
         (reset().encode().unwrap(), |bytes| Reset::decode(bytes).is_ok()),
         (repath().encode().unwrap(), |bytes| Repath::decode(bytes).is_ok()),
@@ -240,14 +248,18 @@ fn a_body_cut_at_any_length_or_with_a_byte_more_is_refused() {
 
 #[test]
 fn flipped_bits_never_panic() {
+    let mut taken = 0;
     for (_, bytes) in frames() {
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let (head, payload) = flipped.split_first_chunk::<16>().unwrap();
-            decode_any(FrameHeader::parse(*head).kind, payload);
+            assert_eq!(FrameHeader::parse(*head).to_bytes(), *head);
+            taken += decoders_that_take(payload);
         }
     }
+    // Flips inside raw ids, numbers and texts leave a body readable, so some are taken.
+    assert!(taken > 1000, "{taken}");
 }
 
 #[test]

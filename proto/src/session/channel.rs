@@ -103,10 +103,8 @@ impl Channel {
             self.ack.repeat();
         }
         self.offer_due = match self.consent {
-            Consent::Asked { answered } => {
-                !answered && !(self.offered && self.flaw.is(Mutant::OpenNotRepeated))
-            }
-            Consent::Pending => false,
+            Consent::Asked { answered: true } | Consent::Pending => false,
+            Consent::Asked { answered: false } => !self.offered || !self.flaw.is(Mutant::OpenNotRepeated),
             Consent::Agreed => !self.opened_here,
         };
     }

@@ -59,7 +59,7 @@ impl Ending {
         }
     }
 
-    /// When waiting for END_ACK is given up.
+    /// When waiting for the answer is given up.
     pub(super) fn deadline(&self) -> Option<Moment> {
         match self {
             Self::Sent { until, .. } => *until,
@@ -71,7 +71,7 @@ impl Ending {
 /// One-shot frames of the session that wait for a path.
 #[derive(Debug, Default)]
 pub(super) struct SessionFrames {
-    /// END_ACK on the path that END came on.
+    /// The answer is to be sent on the path that END came on.
     pub(super) end_ack: Option<PathKey>,
     /// Payload of the last REPATH that was not sent yet.
     pub(super) repath: Option<Vec<u8>>,

@@ -42,9 +42,8 @@ impl Session {
             Some(reader) => self.read_frames(path, reader, bytes, now),
             None => Ok(()),
         };
-        match (&result, self.paths.path_mut(path), reader) {
-            (Ok(()), Some(state), Some(reader)) => state.reader = reader,
-            (_, _, _) => {}
+        if let (Some(state), Some(reader)) = (self.paths.path_mut(path), reader) {
+            state.reader = reader;
         }
         if result.is_err() {
             self.path_lost(path, now);

@@ -66,6 +66,7 @@ mod inbound;
 mod life;
 mod liveness;
 mod outbound;
+mod pace;
 mod path;
 mod reader;
 mod receiver;

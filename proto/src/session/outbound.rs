@@ -65,7 +65,12 @@ impl Session {
         if whole.is_ok() && self.carries_channels(path) {
             let written = self.write_session(path, now, &mut room);
             if written.and_then(|()| self.write_channels(path, now, &mut room)).is_ok() {
-                self.write_data(path, now, &mut room);
+                let before = room.left();
+                let waits = self.write_data(path, now, &mut room);
+                let bytes = before - room.left();
+                if let Some(state) = self.paths.path_mut(path) {
+                    state.pace.sent(bytes, waits, now);
+                }
             }
         }
         let wrote = !room.is_empty();
@@ -178,13 +183,12 @@ impl Session {
         Ok(())
     }
 
-    fn write_data(&mut self, key: PathKey, now: Moment, room: &mut Room<'_>) {
-        let frame_max = self.config.frame_payload_bytes_max;
+    /// Returns whether more waits than the budget took.
+    fn write_data(&mut self, key: PathKey, now: Moment, room: &mut Room<'_>) -> bool {
+        let limit = self.config.frame_payload_bytes_max;
+        let frame_max = self.paths.path(key).map_or(limit, |path| path.pace.payload_max(limit));
         loop {
             let limit = room.left().saturating_sub(FrameHeader::BYTES).min(frame_max);
-            if limit == 0 {
-                return;
-            }
             let waiting = || {
                 let bound = self.table.open.iter().filter(|(_, channel)| channel.bound == Some(key));
                 bound
@@ -192,13 +196,16 @@ impl Session {
                     .map(|(id, channel)| (*id, channel.class()))
             };
             let bulk_waits = waiting().any(|(_, class)| is_bulk(class));
-            let Some(path) = self.paths.path_mut(key) else { return };
-            let Some((id, class)) = path.schedule.choose(waiting(), frame_max) else { return };
-            let Some(channel) = self.table.open.get_mut(&id) else { return };
-            let Some(segment) = channel.sender.next_segment(limit) else { return };
+            let Some(path) = self.paths.path_mut(key) else { return false };
+            let Some((id, class)) = path.schedule.choose(waiting(), frame_max) else { return false };
+            if limit == 0 {
+                return true;
+            }
+            let Some(channel) = self.table.open.get_mut(&id) else { return false };
+            let Some(segment) = channel.sender.next_segment(limit) else { return false };
             let is_cut = segment.length == limit && limit < frame_max.min(SPLIT_BYTES_MIN);
             if is_cut && !room.is_empty() {
-                return;
+                return true;
             }
             let fin = if segment.fin { FLAG_FIN } else { 0 };
             let end_of_message = if segment.end_of_message { FLAG_END_OF_MESSAGE } else { 0 };

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::event::PathKey;
 use super::liveness::Liveness;
+use super::pace::Pace;
 use super::reader::FrameReader;
 use super::schedule::Scheduler;
 use crate::Moment;
@@ -62,6 +63,7 @@ pub(super) struct Path {
     pub(super) liveness: Liveness,
     pub(super) reader: FrameReader,
     pub(super) schedule: Scheduler,
+    pub(super) pace: Pace,
     /// The next input is an envelope outside any frame, and so is the first output.
     pub(super) first_exchange: bool,
     /// Whole envelopes or frames that go before everything else.
@@ -83,6 +85,7 @@ impl Path {
             liveness: Liveness::new(now),
             reader: FrameReader::default(),
             schedule: Scheduler::default(),
+            pace: Pace::default(),
             first_exchange: true,
             outbox: VecDeque::new(),
             pongs: VecDeque::new(),

@@ -106,9 +106,8 @@ impl Bare {
     }
 
     fn aborted(&mut self) -> Option<AbortCode> {
-        std::iter::from_fn(|| self.session.poll_event()).find_map(|event| match event {
-            SessionEvent::Aborted { code, by_peer: false, .. } => Some(code),
-            _ => None,
+        std::iter::from_fn(|| self.session.poll_event()).find_map(|event| {
+            if let SessionEvent::Aborted { code, by_peer: false, .. } = event { Some(code) } else { None }
         })
     }
 
@@ -404,7 +403,9 @@ fn flipped_bits_never_panic() {
         let mut flipped = stream.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let mut bare = Bare::new();
-        let _ = bare.session.handle_bytes(bare.path, &flipped, bare.now).is_ok();
+        if bare.session.handle_bytes(bare.path, &flipped, bare.now).is_err() {
+            assert!(bare.session.paths().is_empty(), "bit {bit}");
+        }
         bare.sent();
     }
 }
@@ -439,6 +440,26 @@ fn input_waits_behind_one_frame_at_most_when_bulk_saturates() {
             frames_in(&out).iter().filter(|sent| sent.0 == FrameType::Data).map(|sent| sent.2).collect();
         let before = data.iter().position(|channel| *channel == input.0).unwrap();
         assert!(before <= 1, "round {round}: {before} frames in front of input");
+    }
+}
+
+#[test]
+fn frames_are_small_while_a_path_is_slow() {
+    // 20 kB a poll: at 200 ms apart that is 0.8 Mbit/s, at 100 ms 1.6 Mbit/s.
+    for (apart, largest) in [(200, 4096), (100, 16_384)] {
+        let (mut pair, path) = attached();
+        let bulk = opened(&mut pair, Class::BULK, None);
+        pair.write(C, bulk, 1_000_000).unwrap();
+        let mut last = 0;
+        for round in 0..20 {
+            let mut out = Vec::new();
+            let now = pair.now + ms(apart * round);
+            pair.controller.poll_transmit(path, now, 20_000, &mut out);
+            let offsets: Vec<u64> =
+                frames_in(&out).iter().filter(|sent| sent.0 == FrameType::Data).map(|sent| sent.3).collect();
+            last = offsets.get(1).map_or(last, |second| second - offsets[0]);
+        }
+        assert_eq!(last, largest, "{apart}");
     }
 }
 

@@ -65,7 +65,7 @@ pub struct Attached {
 pub struct Refused {
     /// Why.
     pub code: Refusal,
-    /// With StaleEpoch the highest epoch seen, else 0.
+    /// With a stale epoch the highest epoch seen, else 0.
     pub highest: Epoch,
     /// With Ended how the session ended.
     pub ended: Option<EndCode>,
