@@ -324,7 +324,7 @@ where
     }
 }
 
-/// Ends a leg in order: close_notify and FIN, then what still comes is read and discarded, so that no reset overtakes
+/// Ends a leg in order: `close_notify` and FIN, then what still comes is read and discarded, so that no reset overtakes
 /// what was written.
 pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut leg: S) {
     let discard = async {

@@ -27,6 +27,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     if config.ticket_keys.is_empty() {
         tracing::warn!("there is no ticket key: every open will be refused; see tickets.keys");
     }
+    raise_file_limit();
     let parts = Parts {
         credentials: Arc::new(credentials),
         ticket_keys: config.ticket_keys,
@@ -34,6 +35,9 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
         clock: Arc::new(BootClock),
     };
     let broker = Arc::new(Broker::start(config.broker, parts).await?);
+    if !broker.can_be_dialled() {
+        tracing::warn!("other brokers cannot dial this one: set advertise.name or advertise.addresses");
+    }
     let admin_stop = CancellationToken::new();
     let administration = Administration { broker: Arc::clone(&broker), shutdown: shutdown.clone() };
     let admin = tokio::spawn(admin.serve(Arc::new(administration), admin_stop.clone()));
@@ -55,6 +59,20 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     drop(admin.await);
     Ok(shutdown.exit_status())
 }
+
+/// Each connection is a file: takes as many as the system allows this process.
+#[cfg(unix)]
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_file_limit() {}
 
 /// `check-config`: everything that `run` would refuse, short of listening.
 pub(crate) fn check(config: &Config, output: Output) -> Result<ExitStatus, Failure> {

@@ -33,6 +33,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const ROUNDS_PER_SWEEP: u64 = 30;
 /// How often a draining broker looks whether its last path is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// How long a broker without paths waits for idle Targets to register elsewhere, when there is an elsewhere.
+const IDLE_MOVE_MAX: Duration = Duration::from_secs(3);
 /// Time for tasks to end after they were told.
 const END_MAX: Duration = Duration::from_secs(5);
 
@@ -215,6 +217,7 @@ async fn housekeeping(node: SharedNode) {
         node.paths.stop_idle(node.timers.path_idle, now);
         if round % ROUNDS_PER_SWEEP == 0 {
             lock(&node.admission).sweep(now);
+            node.mesh.renew_pools(&node);
         }
     }
 }
@@ -228,6 +231,11 @@ impl RunningBroker {
     /// Where it listens, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Whether it tells others a name or an address to dial.
+    pub fn can_be_dialled(&self) -> bool {
+        !self.node.own.name.is_empty() || !self.node.own.addresses.is_empty()
     }
 
     /// What happened in it.
@@ -268,10 +276,20 @@ impl RunningBroker {
     }
 
     /// Stops accepting, tells everybody where to go, and returns when the last path is gone or the time is over.
+    /// Idle Targets get a moment to register elsewhere first.
     pub async fn drain(&self) {
         self.begin_drain();
-        let phase = self.node.lifetime.phase();
-        while !phase.is_over(self.node.paths.count(), self.node.now()) {
+        let node = &self.node;
+        let phase = node.lifetime.phase();
+        while !phase.is_over(node.paths.count(), node.now()) {
+            sleep(DRAIN_POLL).await;
+        }
+        let idle_until = node.now() + IDLE_MOVE_MAX;
+        while node.now() < idle_until
+            && node.presence.registration_count() > 0
+            && !node.mesh.alternates().is_empty()
+            && !phase.is_past(node.now())
+        {
             sleep(DRAIN_POLL).await;
         }
     }

@@ -1,4 +1,11 @@
 //! Several brokers in one process: links, locate, relay over two and three brokers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends at the first surprise"
+)]
 
 mod support;
 
@@ -239,7 +246,8 @@ async fn megabytes_cross_two_brokers_both_ways_at_once_unchanged() {
     let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
     let mut control = target.registered(&second).await;
     let (near, far, _) = path(&world, &controller, &first, &target, &mut control, &[]).await;
-    let pattern = |seed: usize| (0..8_000_000).map(|i| ((i * 31 + seed) % 251) as u8).collect::<Vec<u8>>();
+    let pattern =
+        |seed: u8| (0..8_000_000).map(|i: u32| i.to_le_bytes()[0].wrapping_mul(seed)).collect::<Vec<u8>>();
     let talk = |stream: PathIo<Leg>, sent: Vec<u8>, expected: Vec<u8>| async move {
         let (mut read, mut write) = tokio::io::split(stream);
         let mut got = vec![0; expected.len()];
@@ -252,6 +260,6 @@ async fn megabytes_cross_two_brokers_both_ways_at_once_unchanged() {
         read_all.unwrap();
         assert!(got == expected);
     };
-    within(async { tokio::join!(talk(near, pattern(1), pattern(2)), talk(far, pattern(2), pattern(1))) })
+    within(async { tokio::join!(talk(near, pattern(3), pattern(5)), talk(far, pattern(5), pattern(3))) })
         .await;
 }

@@ -1,4 +1,11 @@
 //! One broker, endpoints that speak raw messages, real sockets on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends at the first surprise"
+)]
 
 mod support;
 

@@ -1,5 +1,12 @@
 //! The `rc-broker` binary as an operator meets it.
 #![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends at the first surprise"
+)]
 
 mod support;
 
@@ -127,7 +134,8 @@ fn each_bad_start_has_one_clear_line_and_exit_code_2() {
     let controller = world.ca.issue(&world.ca.id("controller/alice"), &[]);
     let certificate = format!("credentials.certificate={}", controller.certificate.display());
     let key = format!("credentials.key={}", controller.key.display());
-    let output = command(&good, &["check-config"]).args(["--set", &certificate, "--set", &key]).output().unwrap();
+    let output =
+        command(&good, &["check-config"]).args(["--set", &certificate, "--set", &key]).output().unwrap();
     let (code, line) = code_and_line(&output);
     assert_eq!(code, Some(2), "{line}");
     assert!(line.contains("not a broker"), "{line}");

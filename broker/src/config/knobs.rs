@@ -171,7 +171,7 @@ pub const KNOBS: &[Knob] = &[
     Knob::new(
         "limits.handshakes",
         Kind::Integer,
-        "512",
+        "4096",
         "Handshakes at once; more connections wait in the listen queue.",
     )
     .unit("handshakes")

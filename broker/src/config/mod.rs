@@ -13,7 +13,7 @@ use crate::server::BrokerConfig;
 
 pub use knobs::KNOBS;
 pub(crate) use read::admin_socket;
-pub use read::read;
+pub use read::{SeedError, read};
 
 /// The name of the binary.
 pub const BINARY: &str = "rc-broker";

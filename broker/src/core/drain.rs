@@ -45,11 +45,19 @@ impl Phase {
         }
     }
 
+    /// Whether the deadline is over.
+    pub fn is_past(self, now: Moment) -> bool {
+        match self {
+            Self::Serving => false,
+            Self::Draining { deadline } => now >= deadline,
+        }
+    }
+
     /// Whether it may stop now.
     pub fn is_over(self, open_paths: usize, now: Moment) -> bool {
         match self {
             Self::Serving => false,
-            Self::Draining { deadline } => open_paths == 0 || now >= deadline,
+            Self::Draining { .. } => open_paths == 0 || self.is_past(now),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Default for Limits {
             paths: 10_000,
             registrations: 50_000,
             control_links: 60_000,
-            handshakes: 512,
+            handshakes: 4_096,
             connections_per_second: 200,
             connections_burst: 2_000,
             opens_per_second: 500,

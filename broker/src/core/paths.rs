@@ -88,6 +88,7 @@ pub enum PathLimit {
 #[derive(Debug)]
 pub struct PathTable<H> {
     entries: BTreeMap<EntryId, PathEntry<H>>,
+    by_controller: BTreeMap<EndpointId, Vec<EntryId>>,
     next: u64,
     limit: usize,
 }
@@ -95,7 +96,7 @@ pub struct PathTable<H> {
 impl<H: Clone> PathTable<H> {
     /// An empty table for at most `limit` paths.
     pub fn new(limit: usize) -> Self {
-        Self { entries: BTreeMap::new(), next: 0, limit }
+        Self { entries: BTreeMap::new(), by_controller: BTreeMap::new(), next: 0, limit }
     }
 
     /// Takes a path on.
@@ -106,7 +107,8 @@ impl<H: Clone> PathTable<H> {
         if self.entries.len() >= self.limit {
             return Err(PathLimit::Broker);
         }
-        let own = || self.entries.values().filter(|entry| entry.request.controller == request.controller);
+        let ids = self.by_controller.get(&request.controller).map(Vec::as_slice).unwrap_or_default();
+        let own = || ids.iter().filter_map(|id| self.entries.get(id));
         if own().any(|entry| entry.request.path == request.path && entry.request.part == request.part) {
             return Err(PathLimit::Duplicate);
         }
@@ -117,6 +119,7 @@ impl<H: Clone> PathTable<H> {
         }
         let id = EntryId(self.next);
         self.next += 1;
+        self.by_controller.entry(request.controller.clone()).or_default().push(id);
         let entry = PathEntry { request, state: PathState::Opening, handle, carried: 0, last_progress: now };
         self.entries.insert(id, entry);
         Ok(id)
@@ -132,7 +135,14 @@ impl<H: Clone> PathTable<H> {
 
     /// The path is gone.
     pub fn end(&mut self, id: EntryId) -> Option<PathEntry<H>> {
-        self.entries.remove(&id)
+        let ended = self.entries.remove(&id)?;
+        if let Some(ids) = self.by_controller.get_mut(&ended.request.controller) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_controller.remove(&ended.request.controller);
+            }
+        }
+        Some(ended)
     }
 
     /// How many there are.
@@ -211,6 +221,7 @@ mod tests {
         let id = table.begin(request("alice", 1, Purpose::NEW), (), at(0)).unwrap();
         assert_eq!(table.begin(request("bob", 2, Purpose::NEW), (), at(0)), Err(PathLimit::Broker));
         assert!(table.end(id).is_some());
+        assert!(table.by_controller.is_empty());
         assert!(table.begin(request("bob", 2, Purpose::NEW), (), at(0)).is_ok());
     }
 

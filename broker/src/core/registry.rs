@@ -6,6 +6,8 @@
 //!
 //! `L` is how a control link is reached, `P` wakes a parked open, `J` hands a joined leg over.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rc_proto::wire::codes::RegistrationRole;
@@ -152,6 +154,8 @@ impl<L, P, J> Default for Presence<L, P, J> {
 /// The registry of one broker.
 pub struct Registry<L, P, J> {
     targets: DashMap<EndpointId, Presence<L, P, J>>,
+    /// Registrations that stand, so that nobody has to count them.
+    standing: AtomicUsize,
 }
 
 impl<L: Clone, P, J> Default for Registry<L, P, J> {
@@ -163,7 +167,7 @@ impl<L: Clone, P, J> Default for Registry<L, P, J> {
 impl<L: Clone, P, J> Registry<L, P, J> {
     /// An empty registry.
     pub fn new() -> Self {
-        Self { targets: DashMap::new() }
+        Self { targets: DashMap::new(), standing: AtomicUsize::new(0) }
     }
 
     /// Takes a Target's claim that came over a control link. `now_ms` is the wall clock, which bounds the start
@@ -178,7 +182,9 @@ impl<L: Clone, P, J> Registry<L, P, J> {
         now_ms: u64,
     ) -> Registering<L, P> {
         let mut presence = self.targets.entry(target.clone()).or_default();
+        let before = presence.registrations.len();
         let outcome = presence.register(Registration { claim, link_id, link, cost_us }, now_ms);
+        self.recount(before, presence.registrations.len());
         let empty = presence.is_empty();
         drop(presence);
         if empty {
@@ -203,6 +209,7 @@ impl<L: Clone, P, J> Registry<L, P, J> {
                 && found.claim.generation <= generation
         })?;
         let removed = presence.registrations.remove(index);
+        self.recount(1, 0);
         if presence.is_empty() {
             drop(entry.remove());
         }
@@ -275,7 +282,10 @@ impl<L: Clone, P, J> Registry<L, P, J> {
     /// Takes what a peer announced: returns the opens to wake and the local instances that it supersedes.
     pub fn hint_came(&self, target: &EndpointId, hint: Hint, now_ms: u64) -> (Vec<P>, Vec<Registration<L>>) {
         let mut presence = self.targets.entry(target.clone()).or_default();
-        presence.take_hint(hint, now_ms)
+        let before = presence.registrations.len();
+        let outcome = presence.take_hint(hint, now_ms);
+        self.recount(before, presence.registrations.len());
+        outcome
     }
 
     /// Removes what a peer announced, when incarnation, instance and generation are those that left.
@@ -357,7 +367,7 @@ impl<L: Clone, P, J> Registry<L, P, J> {
 
     /// How many registrations stand here.
     pub fn registration_count(&self) -> usize {
-        self.targets.iter().map(|presence| presence.registrations.len()).sum()
+        self.standing.load(Ordering::Relaxed)
     }
 
     /// A copy of every registration, in the order of the Targets' names.
@@ -378,6 +388,15 @@ impl<L: Clone, P, J> Registry<L, P, J> {
     /// How many Targets have any state here: registrations, hints, parked opens or pending joins.
     pub fn tracked_count(&self) -> usize {
         self.targets.len()
+    }
+
+    /// Called while the Target's shard is locked, so the total never goes below what stands.
+    fn recount(&self, before: usize, after: usize) {
+        if after >= before {
+            self.standing.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.standing.fetch_sub(before - after, Ordering::Relaxed);
+        }
     }
 
     fn sweep(&self, target: &EndpointId) {

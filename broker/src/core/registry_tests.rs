@@ -20,7 +20,9 @@ fn stands(outcome: Registering<&'static str, mpsc::Sender<u32>>) -> (usize, Vec<
         Registering::Stands { woken, superseded, .. } => {
             (woken.len(), superseded.iter().map(|r| r.claim.instance).collect())
         }
-        other => panic!("{other:?}"),
+        other @ (Registering::Superseded { .. } | Registering::Stale { .. } | Registering::Full) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -60,6 +62,7 @@ fn an_open_that_arrives_with_the_registration_is_never_lost() {
         }
     }
     let waiting = opener.join().unwrap();
+    assert_eq!(registry.registration_count(), ROUNDS);
     let woken = waiting.iter().filter(|woken| woken.try_recv().is_ok()).count();
     assert_eq!(woken, waiting.len());
     assert_eq!(found.load(Ordering::Relaxed) + woken, ROUNDS);
@@ -138,7 +141,7 @@ fn parked_opens_of_a_target_are_limited_to_eight() {
     let (wake, _woken) = mpsc::channel();
     let watch = || match registry.find_or_park(&target, None, wake.clone()) {
         Found::Parked { park, .. } => park,
-        other => panic!("{other:?}"),
+        other @ (Found::Here(_) | Found::Full) => panic!("{other:?}"),
     };
     let parks: Vec<_> = (0..limits::PARKED_PER_TARGET_MAX + 1).map(|_| watch()).collect();
     let settled: Vec<_> = parks.iter().map(|park| registry.settle(&target, *park)).collect();

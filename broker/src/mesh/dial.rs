@@ -105,9 +105,9 @@ async fn run_dial(node: SharedNode, dial: Dial) {
     let now = node.now();
     let mut state = lock(&mesh.state);
     match greeting {
-        Greeting::Ran(_) if began.elapsed() >= PROVEN => {}
+        Greeting::Ran if began.elapsed() >= PROVEN => {}
         Greeting::Own => state.dialling.handle_own(&dial.key, now),
-        Greeting::Ran(_) | Greeting::Failed => state.dialling.handle_failed(&dial.key, now, &mut rand::rng()),
+        Greeting::Ran | Greeting::Failed => state.dialling.handle_failed(&dial.key, now, &mut rand::rng()),
     }
     drop(state);
     mesh.changed.notify_one();

@@ -33,7 +33,7 @@ const PINGS_PER_ROW: u64 = 10;
 /// How a link's Hello ended.
 pub(super) enum Greeting {
     /// It ran and has ended.
-    Ran(BrokerId),
+    Ran,
     /// The peer is this broker itself.
     Own,
     /// No link came of it.
@@ -84,9 +84,9 @@ pub(super) async fn serve_dialled(
     linked(&peer);
     let claim = LinkClaim { incarnation: welcome.incarnation, dialled_by_peer: false };
     let hint = MemberHint { name: welcome.name, addresses: welcome.addresses };
-    let up = LinkUp { peer: peer.clone(), claim, hint, remote, round_trip_us };
+    let up = LinkUp { peer, claim, hint, remote, round_trip_us };
     drop(Box::pin(run(node, stream, up)).await);
-    Greeting::Ran(peer)
+    Greeting::Ran
 }
 
 fn hello(node: &Node) -> Hello {
@@ -305,6 +305,7 @@ impl Running<'_> {
         messages
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the table of roles admits nothing else")]
     fn answer(&mut self, message: Message) -> Option<Message> {
         let node = self.node;
         match message {

@@ -60,6 +60,12 @@ impl Pool {
         }
     }
 
+    fn prune(&self, age_max: Duration) {
+        for pool in lock(&self.peers).values_mut() {
+            pool.ready.retain(|ready| ready.since.elapsed() < age_max);
+        }
+    }
+
     pub(super) fn forget(&self, peer: &BrokerId) {
         drop(lock(&self.peers).remove(peer));
     }
@@ -68,9 +74,17 @@ impl Pool {
 impl Mesh {
     /// A ready connection to `peer`, and one more is made for the next open.
     pub(crate) fn take_pooled(&self, node: &SharedNode, peer: &BrokerId) -> Option<Leg> {
-        let leg = self.pool.take(peer, node.timers.mesh_leg_idle / 5 * 4);
+        let leg = self.pool.take(peer, age_max(node));
         refill(node, peer);
         leg
+    }
+
+    /// Renews the ready connections that the peer would close soon.
+    pub(crate) fn renew_pools(&self, node: &SharedNode) {
+        self.pool.prune(age_max(node));
+        for (peer, _) in self.links() {
+            refill(node, &peer);
+        }
     }
 
     /// A fresh connection for one path: to an address where this broker answered before, else to its own name, else
@@ -116,6 +130,11 @@ impl Mesh {
             .map(|address| SocketAddr::new(address, port))
             .collect()
     }
+}
+
+/// The peer closes a connection that waits longer than this; ours goes a little earlier.
+fn age_max(node: &Node) -> Duration {
+    node.timers.mesh_leg_idle / 5 * 4
 }
 
 /// Makes ready connections to a linked peer until enough are there.

@@ -22,6 +22,8 @@ use crate::core::search::{Search, Step, View};
 use crate::links::SharedNode;
 use crate::node::{lock, millis};
 
+/// Time for a control link that takes no more messages to leave the registry.
+const LEAVING: Duration = Duration::from_millis(50);
 /// Attempts of one open at a time.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -95,11 +97,13 @@ struct Watch {
     target: EndpointId,
     park: ParkId,
     woken: oneshot::Receiver<()>,
+    /// The receiver has given its one answer.
+    is_woken: bool,
 }
 
 impl Watch {
     fn was_woken(&mut self) -> bool {
-        !matches!(self.woken.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+        self.is_woken || !matches!(self.woken.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 }
 
@@ -128,8 +132,13 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
                 Found::Here(registration) => Some(registration),
                 Found::Parked { park, hints } => {
                     search.add_candidates(node.mesh.candidates(&hints));
-                    watch =
-                        Some(Watch { node: SharedNode::clone(&node), target: target.clone(), park, woken });
+                    watch = Some(Watch {
+                        node: SharedNode::clone(&node),
+                        target: target.clone(),
+                        park,
+                        woken,
+                        is_woken: false,
+                    });
                     None
                 }
                 Found::Full => return Err(busy()),
@@ -160,8 +169,10 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
             }
             (Step::Park(until), _) => {
                 let wait = until.since(now);
-                if let Some(watch) = &mut watch {
-                    park(&context, watch, wait).await?;
+                match &mut watch {
+                    Some(watch) => park(&context, watch, wait).await?,
+                    // The Target's link here is on its way out: look again when it is gone.
+                    None => tokio::time::sleep(wait.min(LEAVING)).await,
                 }
             }
             (Step::Fail(code), _) => return Err(Refusal::new(code, "no broker reached the target")),
@@ -194,9 +205,9 @@ async fn park(context: &OpenContext, watch: &mut Watch, wait: Duration) -> Resul
     }
     // The guard gives the place back also when the Controller leaves meanwhile.
     let _place = ParkPlace { node, controller: &context.controller };
-    match timeout_at(Instant::now() + wait, &mut watch.woken).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(_)) => {}
+    // Woken or over: the search looks again either way.
+    if timeout_at(Instant::now() + wait, &mut watch.woken).await.is_ok() {
+        watch.is_woken = true;
     }
     Ok(())
 }

@@ -22,16 +22,16 @@ use rc_transport::{
 };
 
 /// How long any one step of a test may take.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-pub struct World {
-    pub ca: TestCa,
-    pub signer: TicketSigner,
+pub(crate) struct World {
+    pub(crate) ca: TestCa,
+    pub(crate) signer: TicketSigner,
     numbers: AtomicU64,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             ca: TestCa::new("mesh.test"),
             signer: TicketSigner::generate().unwrap(),
@@ -39,11 +39,11 @@ impl World {
         }
     }
 
-    pub async fn broker(&self, id: &str) -> RunningBroker {
+    pub(crate) async fn broker(&self, id: &str) -> RunningBroker {
         self.broker_with(id, &[], |_| {}).await
     }
 
-    pub async fn broker_with(
+    pub(crate) async fn broker_with(
         &self,
         id: &str,
         seeds: &[&RunningBroker],
@@ -74,7 +74,7 @@ impl World {
         Broker::start(config, parts).await.unwrap()
     }
 
-    pub fn endpoint(&self, path: &str) -> Endpoint {
+    pub(crate) fn endpoint(&self, path: &str) -> Endpoint {
         let credentials = Arc::new(self.ca.credentials(path, &[]));
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         Endpoint {
@@ -85,11 +85,11 @@ impl World {
         }
     }
 
-    pub fn ticket(&self, controller: &Endpoint, target: &str) -> String {
+    pub(crate) fn ticket(&self, controller: &Endpoint, target: &str) -> String {
         self.ticket_with(controller, target, |_| {})
     }
 
-    pub fn ticket_with(
+    pub(crate) fn ticket_with(
         &self,
         controller: &Endpoint,
         target: &str,
@@ -112,7 +112,7 @@ impl World {
         self.signer.sign_ticket(&claims).unwrap()
     }
 
-    pub fn open(&self, controller: &Endpoint, target: &str) -> OpenPath {
+    pub(crate) fn open(&self, controller: &Endpoint, target: &str) -> OpenPath {
         OpenPath {
             path_id: PathId(self.id(1)),
             target: target.parse().unwrap(),
@@ -128,22 +128,22 @@ impl World {
     }
 
     /// A fresh 16-byte id.
-    pub fn id(&self, family: u8) -> [u8; 16] {
+    pub(crate) fn id(&self, family: u8) -> [u8; 16] {
         let mut id = [family; 16];
         id[..8].copy_from_slice(&self.numbers.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         id
     }
 }
 
-pub struct Endpoint {
-    pub name: String,
-    pub connector: Connector,
-    pub credentials: Arc<Credentials>,
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) connector: Connector,
+    pub(crate) credentials: Arc<Credentials>,
     number: u64,
 }
 
 impl Endpoint {
-    pub async fn dial(&self, broker: &RunningBroker, alpn: Alpn) -> Leg {
+    pub(crate) async fn dial(&self, broker: &RunningBroker, alpn: Alpn) -> Leg {
         self.dial_at(broker.addresses()[0], broker, alpn).await
     }
 
@@ -152,7 +152,7 @@ impl Endpoint {
         self.connector.connect(address, &expect, alpn, DEADLINE).await.unwrap()
     }
 
-    pub async fn control(&self, broker: &RunningBroker) -> Control {
+    pub(crate) async fn control(&self, broker: &RunningBroker) -> Control {
         let mut stream = MessageStream::over(self.dial(broker, Alpn::Control).await);
         stream.send(&hello().into()).await.unwrap();
         let Some(Message::Welcome(welcome)) = within(stream.recv()).await.unwrap() else {
@@ -163,18 +163,18 @@ impl Endpoint {
     }
 
     /// A control link over which this Target is registered as primary.
-    pub async fn registered(&self, broker: &RunningBroker) -> Control {
+    pub(crate) async fn registered(&self, broker: &RunningBroker) -> Control {
         let mut control = self.control(broker).await;
         let answer = control.ask(self.register(1)).await;
         assert!(matches!(answer, Message::Registered(Registered { .. })), "{answer:?}");
         control
     }
 
-    pub fn instance(&self) -> InstanceId {
+    pub(crate) fn instance(&self) -> InstanceId {
         InstanceId([u8::try_from(self.number).unwrap(); 16])
     }
 
-    pub fn register(&self, generation: u64) -> Register {
+    pub(crate) fn register(&self, generation: u64) -> Register {
         Register {
             instance: self.instance(),
             instance_started_ms: self.number,
@@ -185,14 +185,14 @@ impl Endpoint {
         }
     }
 
-    pub async fn open(&self, broker: &RunningBroker, open: &OpenPath) -> PathIo<Leg> {
+    pub(crate) async fn open(&self, broker: &RunningBroker, open: &OpenPath) -> PathIo<Leg> {
         let mut stream = MessageStream::over(self.dial(broker, Alpn::Path).await);
         stream.send(&open.clone().into()).await.unwrap();
         stream.into_path()
     }
 
     /// Answers an invite at the address that it names.
-    pub async fn join(&self, invite: &Invite) -> PathIo<Leg> {
+    pub(crate) async fn join(&self, invite: &Invite) -> PathIo<Leg> {
         let expect = Expectation::Broker(invite.broker.clone());
         let leg = self.connector.connect(invite.addresses[0], &expect, Alpn::Path, DEADLINE).await.unwrap();
         let mut stream = MessageStream::over(leg);
@@ -202,7 +202,7 @@ impl Endpoint {
     }
 }
 
-pub fn hello() -> Hello {
+pub(crate) fn hello() -> Hello {
     Hello {
         versions: version::SUPPORTED,
         features: 0,
@@ -213,29 +213,29 @@ pub fn hello() -> Hello {
     }
 }
 
-pub struct Control {
-    pub stream: MessageStream<Leg>,
-    pub welcome: Welcome,
+pub(crate) struct Control {
+    pub(crate) stream: MessageStream<Leg>,
+    pub(crate) welcome: Welcome,
 }
 
 impl Control {
-    pub async fn ask(&mut self, message: impl Into<Message>) -> Message {
+    pub(crate) async fn ask(&mut self, message: impl Into<Message>) -> Message {
         self.stream.send(&message.into()).await.unwrap();
         self.next().await
     }
 
-    pub async fn next(&mut self) -> Message {
+    pub(crate) async fn next(&mut self) -> Message {
         within(self.stream.recv()).await.unwrap().expect("the link was closed")
     }
 
-    pub async fn invite(&mut self) -> Invite {
+    pub(crate) async fn invite(&mut self) -> Invite {
         match self.next().await {
             Message::Invite(invite) => invite,
             other => panic!("no invite but {other:?}"),
         }
     }
 
-    pub async fn ping(&mut self) -> rc_proto::wire::message::Pong {
+    pub(crate) async fn ping(&mut self) -> rc_proto::wire::message::Pong {
         match self.ask(Ping { nonce: 7, ext: Ext::none() }).await {
             Message::Pong(pong) => pong,
             other => panic!("no pong but {other:?}"),
@@ -244,18 +244,18 @@ impl Control {
 }
 
 /// The code that an open was refused with.
-pub async fn refusal(path: &mut PathIo<Leg>) -> PathFailure {
+pub(crate) async fn refusal(path: &mut PathIo<Leg>) -> PathFailure {
     let error = within(path.wait_opened()).await.map(drop).unwrap_err();
     PathRefused::of(&error).unwrap_or_else(|| panic!("no refusal but {error}")).0.code
 }
 
 /// A step with a deadline.
-pub async fn within<T>(step: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, step).await.expect("the step took too long")
 }
 
 /// Polls until the condition holds.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let polled = tokio::time::timeout(DEADLINE, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
