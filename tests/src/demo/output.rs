@@ -20,7 +20,8 @@ impl Show {
     pub(super) fn step(&self, title: &str) {
         if !self.output.is_json() {
             let seconds = self.begin.elapsed().as_secs_f64();
-            self.print(&format!("\n[{seconds:5.1} s] {title}"));
+            self.print("");
+            self.print(&format!("[{seconds:5.1} s] {title}"));
         }
     }
 
