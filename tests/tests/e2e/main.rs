@@ -10,5 +10,6 @@
 mod bad_input;
 mod bytes;
 mod control;
+mod scale;
 mod ssh;
 mod support;
