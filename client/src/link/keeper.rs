@@ -36,6 +36,8 @@ use crate::status::whole_ms;
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
 /// Longest such wait.
 const SUPERSEDED_WAIT_MAX: Duration = Duration::from_secs(3600);
+/// Brokers that are avoided at a time because they answer probes and nothing more.
+const SHUNNED_MAX: usize = 8;
 /// A lost registration is renewed within this while a session lives.
 const IN_SESSION_WAIT: Duration = Duration::from_millis(500);
 
@@ -86,6 +88,8 @@ pub(crate) struct Keeper {
     pin: Pin,
     backoff: Backoff,
     superseded_wait: Duration,
+    /// Brokers that answer probes and nothing more; avoided until another one is pinned.
+    shunned: Vec<BrokerId>,
 }
 
 /// A link that stands, with the registration that it carries.
@@ -123,6 +127,7 @@ impl Keeper {
             pin: Pin::default(),
             backoff: Backoff::reconnect(),
             superseded_wait: SUPERSEDED_WAIT,
+            shunned: Vec::new(),
         }
     }
 
@@ -178,7 +183,7 @@ impl Keeper {
         }
         let located = match located {
             Some(located) => Ok(located),
-            None => self.locator.locate(trigger, &[]).await,
+            None => self.locator.locate(trigger, &self.shunned).await,
         };
         let rejection = match located {
             Ok(located) => match self.establish(located).await {
@@ -187,6 +192,7 @@ impl Keeper {
             },
             Err(error) => {
                 tracing::warn!(%error, "no broker found");
+                self.shunned.clear();
                 self.shared.pin.send_replace(PinState::Searching { last: Some(error) });
                 Rejection::Failed(String::new())
             }
@@ -218,12 +224,16 @@ impl Keeper {
                     let reason = reason.clone();
                     self.reach.events.publish(Event::CandidateFailed { address, reason });
                     self.locator.note_failure(&broker);
+                    if !self.shunned.contains(&broker) && self.shunned.len() < SHUNNED_MAX {
+                        self.shunned.push(broker.clone());
+                    }
                 }
                 self.pin.handle_lost(&broker);
                 return Err(rejection);
             }
         };
         self.pin.confirm(&broker, self.reach.now());
+        self.shunned.clear();
         self.reach.events.publish(Event::Pinned { broker: broker.clone(), address, rule: choice.summary() });
         if standing.generation.is_some() {
             self.reach.events.publish(Event::Registered { broker });

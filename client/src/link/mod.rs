@@ -4,6 +4,8 @@ mod contact;
 mod control;
 mod keeper;
 mod register;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use contact::{BrokerContact, dial_leg};
 pub(crate) use keeper::{Held, Keeper, PinState, Shared};

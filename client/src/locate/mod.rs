@@ -9,6 +9,8 @@ mod measure;
 mod probe_link;
 mod race;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use locator::{Located, Locator};
 pub(crate) use probe_link::ProbeLink;

@@ -66,7 +66,7 @@ pub(crate) async fn race(reach: &Arc<Reach>, candidates: Vec<Candidate>) -> Race
 impl Runner {
     async fn run(&mut self) {
         let mut finished = false;
-        while !finished || self.measuring > 0 {
+        loop {
             if !finished {
                 while let Some(attempt) = self.race.poll_start(self.reach.now()) {
                     self.dial(attempt);
@@ -75,6 +75,9 @@ impl Runner {
             }
             if finished {
                 self.closed.cancel();
+                if self.measuring == 0 {
+                    return;
+                }
             }
             if self.race.winner().is_some() && self.dials.is_empty() && self.measuring == 0 {
                 // Nobody is left to wait for: the rest of the window would measure nothing.

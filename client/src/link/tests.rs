@@ -1,0 +1,172 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use rc_proto::wire::Role;
+use tokio::time::Instant;
+
+use crate::endpoint::Endpoint;
+use crate::event::{Event, Events};
+use crate::status::PinStatus;
+use crate::testing::{FakeBroker, SERVICE, Temper, World};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn far(round_trip_ms: u64) -> Temper {
+    Temper { round_trip: ms(round_trip_ms), ..Temper::default() }
+}
+
+/// Two brokers behind one name; the first is nearer.
+struct Scene {
+    near: FakeBroker,
+    far: FakeBroker,
+    endpoint: Endpoint,
+    events: Events,
+}
+
+async fn scene(role: Role, near: Temper) -> Scene {
+    let world = World::new();
+    let near = FakeBroker::start(&world, "in/near", "127.0.0.1:443", near);
+    let far = FakeBroker::start(&world, "us/far", "127.0.0.2:443", far(150));
+    world.names.answer(SERVICE, &["127.0.0.1", "127.0.0.2"], Duration::ZERO);
+    let reach = world.reach(&format!("{role}/x"));
+    let events = reach.events.follow();
+    let endpoint = Endpoint::start_with(world.config(), role, Arc::clone(&reach));
+    Scene { near, far, endpoint, events }
+}
+
+impl Scene {
+    async fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.events.next().await.unwrap();
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    async fn pinned(&self) -> PinStatus {
+        self.endpoint.pinned_at_last().await.unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_pinned_only_after_its_registration_is_confirmed() {
+    let scene = scene(Role::Target, far(20)).await;
+    let pin = scene.pinned().await;
+    assert_eq!((&pin.broker, pin.registered), (&scene.near.id, true));
+    let registers = scene.near.registers();
+    assert_eq!(registers.len(), 1);
+    assert_eq!(registers[0].instance, scene.endpoint.instance());
+    assert_eq!(registers[0].scores[0].0, scene.near.id);
+    assert!(scene.far.registers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_registers_nowhere() {
+    let scene = scene(Role::Controller, far(20)).await;
+    let pin = scene.pinned().await;
+    assert_eq!((&pin.broker, pin.registered), (&scene.near.id, false));
+    assert!(scene.near.registers().is_empty());
+    let choice = scene.endpoint.status().choice.unwrap();
+    assert_eq!(choice.chosen.as_ref(), Some(&scene.near.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_broker_is_replaced_by_the_next_ranked_without_a_new_look() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.near.change(|temper| temper.accepting = false);
+    let began = Instant::now();
+    scene.near.cut_links();
+    scene.until(|event| matches!(event, Event::PinLost { .. })).await;
+    let pin = scene.pinned().await;
+    assert_eq!(pin.broker, scene.far.id);
+    // Connection, probe, Hello with Register: a few round trips of 150 ms, no race and no window.
+    assert!(began.elapsed() < ms(900), "{:?}", began.elapsed());
+    let (first, second) = (&scene.near.registers()[0], &scene.far.registers()[0]);
+    assert!(second.generation > first.generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_broker_is_left_for_another_before_it_is_told() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.near.drain();
+    scene.until(|event| matches!(event, Event::Draining { .. })).await;
+    scene.until(|event| matches!(event, Event::Pinned { broker, .. } if broker.as_str() == "us/far")).await;
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+    while scene.near.unregisters().is_empty() {
+        tokio::time::sleep(ms(10)).await;
+    }
+    assert_eq!(scene.near.unregisters()[0].generation, scene.near.registers()[0].generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_target_stays_away_for_a_minute_and_longer_each_time() {
+    let mut scene = scene(Role::Target, Temper { supersedes: true, ..far(20) }).await;
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let event = scene.until(|event| matches!(event, Event::Superseded { .. })).await;
+        let Event::Superseded { back_off_ms, .. } = event else { unreachable!() };
+        waits.push(back_off_ms);
+    }
+    assert_eq!(waits, [60_000, 120_000, 240_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_asks_for_patience_is_asked_again_after_its_slot() {
+    let scene = scene(Role::Target, Temper { retry_after_ms: Some(7_000), ..far(20) }).await;
+    let near = &scene.near;
+    while near.registers().is_empty() {
+        tokio::time::sleep(ms(10)).await;
+    }
+    let asked = Instant::now();
+    near.change(|temper| temper.retry_after_ms = None);
+    assert_eq!(scene.pinned().await.broker, near.id);
+    assert!(asked.elapsed() >= ms(7_000), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_whose_keep_alive_is_not_answered_is_lost_after_five_seconds() {
+    let mut scene = scene(Role::Controller, far(20)).await;
+    scene.pinned().await;
+    // Answers take longer than the keep-alive waits, so the link is dead for its endpoint.
+    scene.near.change(|temper| temper.round_trip = Duration::from_secs(60));
+    let began = Instant::now();
+    let event = scene.until(|event| matches!(event, Event::PinLost { .. })).await;
+    let Event::PinLost { reason, .. } = event else { unreachable!() };
+    assert!(reason.contains("no answer"), "{reason}");
+    assert!((ms(5_000)..ms(23_000)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_probes_but_never_says_welcome_is_not_pinned() {
+    let scene = scene(Role::Controller, Temper { frozen: true, ..far(20) }).await;
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_endpoint_moves_to_a_clearly_better_broker_after_two_rounds() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.near.change(|temper| temper.round_trip = ms(250));
+    scene.far.change(|temper| temper.round_trip = ms(30));
+    let began = Instant::now();
+    scene.until(|event| matches!(event, Event::Pinned { broker, .. } if broker.as_str() == "us/far")).await;
+    assert!(began.elapsed() >= ms(2 * 48_000), "{:?}", began.elapsed());
+    assert!(began.elapsed() <= Duration::from_secs(15 * 60), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_target_unregisters() {
+    let scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.endpoint.shutdown().await;
+    while scene.near.unregisters().is_empty() {
+        tokio::time::sleep(ms(10)).await;
+    }
+    assert!(scene.endpoint.pinned().await.is_err());
+}

@@ -1,0 +1,222 @@
+//! A broker that answers probes, welcomes endpoints and confirms registrations, and nothing else.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rc_proto::wire::message::{
+    Drain, Message, Pong, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
+};
+use rc_proto::wire::{BrokerId, Ext, Incarnation, InstanceId};
+use rc_transport::{AcceptLimits, Accepted, Acceptor, Connection, MessageStream, PlainIo};
+use tokio::io::DuplexStream;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{SERVICE, World};
+
+/// How a fake broker behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Temper {
+    pub(crate) round_trip: Duration,
+    pub(crate) load: u16,
+    pub(crate) accepting: bool,
+    /// Answers probes, and nothing else.
+    pub(crate) frozen: bool,
+    /// Says in its answers that it is this broker.
+    pub(crate) poses_as: Option<BrokerId>,
+    /// Answers Register with Superseded.
+    pub(crate) supersedes: bool,
+    /// Answers Register with RetryAfter, in ms.
+    pub(crate) retry_after_ms: Option<u32>,
+}
+
+impl Default for Temper {
+    fn default() -> Self {
+        Self {
+            round_trip: Duration::from_millis(20),
+            load: 100,
+            accepting: true,
+            frozen: false,
+            poses_as: None,
+            supersedes: false,
+            retry_after_ms: None,
+        }
+    }
+}
+
+/// What a test tells every link of a fake broker.
+#[derive(Debug, Clone)]
+enum Order {
+    Cut,
+    Say(Box<Message>),
+}
+
+/// One fake broker.
+pub(crate) struct FakeBroker {
+    pub(crate) id: BrokerId,
+    pub(crate) address: SocketAddr,
+    temper: Arc<Mutex<Temper>>,
+    orders: broadcast::Sender<Order>,
+    registers: Arc<Mutex<Vec<Register>>>,
+    unregisters: Arc<Mutex<Vec<Unregister>>>,
+}
+
+impl FakeBroker {
+    /// A broker that listens in the world's network.
+    pub(crate) fn start(world: &World, id: &str, address: &str, temper: Temper) -> Self {
+        let credentials = Arc::new(world.ca.credentials(&format!("broker/{id}"), &[SERVICE]));
+        let broker = Self {
+            id: id.parse().unwrap(),
+            address: address.parse().unwrap(),
+            temper: Arc::new(Mutex::new(temper.clone())),
+            orders: broadcast::Sender::new(16),
+            registers: Arc::default(),
+            unregisters: Arc::default(),
+        };
+        let arrivals = world.net.listen(broker.address, temper.round_trip);
+        let acceptor = Arc::new(Acceptor::new(credentials, AcceptLimits::default()));
+        let service = Service {
+            id: broker.id.clone(),
+            temper: Arc::clone(&broker.temper),
+            orders: broker.orders.clone(),
+            registers: Arc::clone(&broker.registers),
+            unregisters: Arc::clone(&broker.unregisters),
+        };
+        tokio::spawn(accept(arrivals, acceptor, broker.address, service));
+        broker
+    }
+
+    /// Behaves differently from now on.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Temper)) {
+        change(&mut self.temper.lock().unwrap());
+    }
+
+    /// Ends every link without a word.
+    pub(crate) fn cut_links(&self) {
+        drop(self.orders.send(Order::Cut));
+    }
+
+    /// Tells every link to drain.
+    pub(crate) fn drain(&self) {
+        let drain = Drain { deadline_ms: 30_000, alternates: vec![], slots: vec![], ext: Ext::none() };
+        drop(self.orders.send(Order::Say(Box::new(drain.into()))));
+    }
+
+    /// Every Register that came.
+    pub(crate) fn registers(&self) -> Vec<Register> {
+        self.registers.lock().unwrap().clone()
+    }
+
+    /// Every Unregister that came.
+    pub(crate) fn unregisters(&self) -> Vec<Unregister> {
+        self.unregisters.lock().unwrap().clone()
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    id: BrokerId,
+    temper: Arc<Mutex<Temper>>,
+    orders: broadcast::Sender<Order>,
+    registers: Arc<Mutex<Vec<Register>>>,
+    unregisters: Arc<Mutex<Vec<Unregister>>>,
+}
+
+async fn accept(
+    mut arrivals: mpsc::Receiver<DuplexStream>,
+    acceptor: Arc<Acceptor>,
+    local: SocketAddr,
+    service: Service,
+) {
+    while let Some(io) = arrivals.recv().await {
+        let (acceptor, service) = (Arc::clone(&acceptor), service.clone());
+        tokio::spawn(async move {
+            let remote = SocketAddr::from(([127, 0, 0, 1], 1));
+            let connection = Connection { io: Box::new(PlainIo(io)), remote, local };
+            let Ok(Accepted::Control { leg, .. }) = acceptor.accept(connection).await else { return };
+            service.serve(MessageStream::over(leg)).await;
+        });
+    }
+}
+
+impl Service {
+    async fn serve(&self, mut link: MessageStream<rc_transport::Leg>) {
+        let mut orders = self.orders.subscribe();
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Ok(Order::Say(message)) => drop(link.send(&message).await),
+                    Ok(Order::Cut) | Err(_) => return,
+                },
+                message = link.recv() => {
+                    let Ok(Some(message)) = message else { return };
+                    let temper = self.temper.lock().unwrap().clone();
+                    tokio::time::sleep(temper.round_trip).await;
+                    if let Some(answer) = self.answers(message, &temper) {
+                        link.accepted();
+                        drop(link.send(&answer).await);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answers(&self, message: Message, temper: &Temper) -> Option<Message> {
+        let broker = temper.poses_as.clone().unwrap_or_else(|| self.id.clone());
+        match message {
+            Message::Ping(ping) => Some(self.pong(ping.nonce, broker, temper)),
+            _ if temper.frozen => None,
+            Message::Hello(_) => Some(welcome(broker)),
+            Message::Register(register) => {
+                let generation = register.generation;
+                let role = register.role;
+                self.registers.lock().unwrap().push(register);
+                if temper.supersedes {
+                    let by = InstanceId([0xee; 16]);
+                    return Some(Superseded { by, back_off_ms: 0, ext: Ext::none() }.into());
+                }
+                if let Some(after_ms) = temper.retry_after_ms {
+                    return Some(RetryAfter { after_ms, alternates: vec![], ext: Ext::none() }.into());
+                }
+                Some(Registered { generation, role, ext: Ext::none() }.into())
+            }
+            Message::Unregister(unregister) => {
+                self.unregisters.lock().unwrap().push(unregister);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn pong(&self, nonce: u64, broker: BrokerId, temper: &Temper) -> Message {
+        let pong = Pong {
+            nonce,
+            broker,
+            incarnation: Incarnation(1),
+            load: temper.load,
+            paths: 0,
+            accepting: temper.accepting,
+            drain_deadline_ms: None,
+            mesh_healthy: true,
+            ext: Ext::none(),
+        };
+        pong.into()
+    }
+}
+
+fn welcome(broker: BrokerId) -> Message {
+    let welcome = Welcome {
+        version: 1,
+        features: 0,
+        broker,
+        incarnation: Incarnation(1),
+        name: String::new(),
+        addresses: vec![],
+        load: 0,
+        keep_alive_ms: 15_000,
+        reconnect_spread_ms: 0,
+        alternates: vec![],
+        ext: Ext::none(),
+    };
+    welcome.into()
+}

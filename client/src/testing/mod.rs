@@ -1,0 +1,72 @@
+//! What tests of this crate share: paused time as the clock, a network in memory, names from a table, and brokers that
+//! answer just enough.
+
+mod fake_broker;
+mod memory_net;
+mod stub_names;
+
+use std::sync::Arc;
+
+use rc_proto::Moment;
+use rc_transport::testing::TestCa;
+use rc_transport::{Clock, Connector};
+use tokio::time::Instant;
+
+use crate::config::{ClientConfig, Timers};
+use crate::event::EventLog;
+use crate::reach::Reach;
+
+pub(crate) use fake_broker::{FakeBroker, Temper};
+pub(crate) use memory_net::MemoryNet;
+pub(crate) use stub_names::StubNames;
+
+/// The service name of every fake broker.
+pub(crate) const SERVICE: &str = "brokers.mesh.test";
+
+/// A clock that follows tokio's time, so that paused time drives everything.
+pub(crate) struct TokioClock(Instant);
+
+impl TokioClock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Moment {
+        Moment::from_origin(self.0.elapsed())
+    }
+}
+
+/// A CA, a network and names: where fake brokers and endpoints meet.
+pub(crate) struct World {
+    pub(crate) ca: TestCa,
+    pub(crate) net: Arc<MemoryNet>,
+    pub(crate) names: Arc<StubNames>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { ca: TestCa::new("mesh.test"), net: Arc::default(), names: Arc::default() }
+    }
+
+    /// The collaborators of an endpoint with the identity `path`.
+    pub(crate) fn reach(&self, path: &str) -> Arc<Reach> {
+        let credentials = Arc::new(self.ca.credentials(path, &[]));
+        Arc::new(Reach {
+            connector: Connector::new(credentials, Arc::clone(&self.net) as _),
+            names: Arc::clone(&self.names) as _,
+            clock: Arc::new(TokioClock::start()),
+            timers: Timers::default(),
+            events: EventLog::default(),
+        })
+    }
+
+    /// A configuration that names the service; its credentials are not read.
+    pub(crate) fn config(&self) -> ClientConfig {
+        let files = self.ca.issue(&self.ca.id("controller/nobody"), &[]);
+        let mut config = ClientConfig::new(files, [SERVICE]);
+        config.brokers.allow_loopback = true;
+        config
+    }
+}
