@@ -104,7 +104,7 @@ pub(crate) fn traffic_manager(of: &TrafficManager<'_>) -> String {
             quoted(broker_name(broker)),
             list([address.ip()]),
             quoted(SERVICE_NAME),
-            quoted(broker.id()),
+            quoted(format!("{}-{}", broker.region(), broker.id())),
             quoted(address.ip()),
             quoted(broker),
         );

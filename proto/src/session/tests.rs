@@ -221,7 +221,7 @@ fn a_pending_offer_holds_bytes_and_grants_no_more() {
     assert_eq!(bare.session.read(id, &mut buffer), Ok(ReadOutcome::Bytes(4)));
     assert_eq!(&buffer[..4], b"held");
     assert!(bare.sent().contains(&(FrameType::Opened, 0, 1, 0)));
-    assert_eq!(bare.session.table.open[&id].receiver.granted(), 4 + 1024 * 1024);
+    assert_eq!(bare.session.table.open[&id].receiver.granted(), 4 + SessionConfig::default().receive_window_bytes);
 }
 
 #[test]
@@ -674,7 +674,7 @@ fn schedule_both_directions_blocked_and_then_a_path_change() {
         written += pair.write(C, id, 100_000).unwrap() + pair.write(T, id, 100_000).unwrap();
         pair.run_for(ms(30)).unwrap();
     }
-    assert_eq!(written, 2 * 1024 * 1024, "one window each way");
+    assert_eq!(written, 2 * SessionConfig::default().send_cap_bytes, "one window each way");
     pair.kill(path, 0, Some(ms(1)));
     pair.run_for(ms(5)).unwrap();
     pair.attach(Purpose::RESUME, Lane::INTERACTIVE).unwrap();

@@ -273,7 +273,7 @@ async fn a_certificate_with_two_uri_names_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_with_the_wrong_key_usage_is_refused() {
     let issue = |mesh: &Mesh| mesh.authority().issue_flawed(&mallory(), Flaw::KeyUsage).unwrap();
-    with_flawed_controller(issue, 2, &["usage"]).await;
+    with_flawed_controller(issue, 2, &["client authentication"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,8 +323,8 @@ async fn a_port_in_use_is_named() {
     let mut mesh = one_region(1).await;
     let broker = mesh.layout().brokers().next().unwrap().clone();
     let config = mesh.broker(&broker).unwrap().config().display().to_string();
-    let arguments =
-        ["run", "--config", &config, "--set", "admin.socket=/tmp/never.sock"].map(ToOwned::to_owned);
+    let socket = format!("admin.socket={}", mesh.directory().join("second.sock").display());
+    let arguments = ["run", "--config", &config, "--set", &socket].map(ToOwned::to_owned);
     let output = crate::support::program().command("broker", &arguments).output().await.unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("in use"), "{}", stderr(&output));
