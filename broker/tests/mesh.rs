@@ -263,3 +263,40 @@ async fn megabytes_cross_two_brokers_both_ways_at_once_unchanged() {
     within(async { tokio::join!(talk(near, pattern(3), pattern(5)), talk(far, pattern(5), pattern(3))) })
         .await;
 }
+
+#[tokio::test]
+async fn a_pooled_connection_that_the_peer_has_closed_costs_one_retry() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let short = |config: &mut BrokerConfig| config.timers.mesh_leg_idle = Duration::from_millis(100);
+    let second = world.broker_with("us/b2", &[&first], short).await;
+    linked(&[&first, &second]).await;
+    let linked_at = std::time::Instant::now();
+    eventually("the ready connections ran out", || linked_at.elapsed() > Duration::from_millis(400)).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&second).await;
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let (near, far, hops) = path(&world, &controller, &first, &target, &mut control, &[]).await;
+        assert_eq!(hops, ["in/b1", "us/b2"]);
+        kept.push((near, far));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_down_after_its_time() {
+    let world = World::new();
+    let quick = |config: &mut BrokerConfig| {
+        config.timers.mesh_ping = Duration::from_millis(50);
+        config.timers.mesh_down = Duration::from_millis(300);
+    };
+    let first = world.broker_with("in/b1", &[], quick).await;
+    let peer = world.endpoint("broker/us/b2");
+    let mut stream = rc_transport::MessageStream::over(peer.dial(&first, Alpn::Mesh).await);
+    let mut hello = support::hello();
+    hello.incarnation = rc_proto::wire::Incarnation(9);
+    stream.send(&hello.into()).await.unwrap();
+    eventually("the peer is linked", || first.status().mesh.linked == 1).await;
+    eventually("the silent peer is down", || first.status().mesh.linked == 0).await;
+    assert!(!first.status().mesh.healthy);
+}

@@ -9,7 +9,9 @@
 
 mod support;
 
-use rc_proto::wire::codes::PathFailure;
+use std::time::Duration;
+
+use rc_proto::wire::codes::{PathEnd, PathFailure};
 use rc_proto::wire::message::{JoinPath, Message};
 use rc_proto::wire::{Alpn, Ext, JoinSecret, limits};
 use rc_transport::MessageStream;
@@ -362,4 +364,75 @@ async fn a_stopped_reader_stalls_its_own_path_alone() {
     let (flushed, total) = tokio::join!(stuck.flush(), reader);
     flushed.unwrap();
     assert_eq!(total, sent);
+}
+
+#[tokio::test]
+async fn a_path_without_a_byte_is_ended_as_idle() {
+    let world = World::new();
+    let idle = |config: &mut rc_broker::BrokerConfig| config.timers.path_idle = Duration::from_millis(300);
+    let broker = world.broker_with("in/b1", &[], idle).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&broker).await;
+    let mut near = controller.open(&broker, &world.open(&controller, "pc-1")).await;
+    let mut far = target.join(&control.invite().await).await;
+    within(near.wait_opened()).await.unwrap();
+    within(far.wait_opened()).await.unwrap();
+    let Message::PathClosed(closed) = control.next().await else { panic!() };
+    assert_eq!(closed.reason, PathEnd::IDLE);
+    let mut rest = Vec::new();
+    within(near.read_to_end(&mut rest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_control_link_is_closed_and_its_registration_goes_with_it() {
+    let world = World::new();
+    let silence = |config: &mut rc_broker::BrokerConfig| {
+        config.timers.control_silence = Duration::from_millis(300);
+    };
+    let broker = world.broker_with("in/b1", &[], silence).await;
+    let target = world.endpoint("target/pc-1");
+    let _control = target.registered(&broker).await;
+    eventually("the silent link is gone", || broker.registrations().is_empty()).await;
+}
+
+#[tokio::test]
+async fn paths_beyond_the_brokers_limit_are_busy() {
+    let world = World::new();
+    let broker = world.broker_with("in/b1", &[], |config| config.limits.paths = 1).await;
+    let controller = world.endpoint("controller/alice");
+    let _parked = controller.open(&broker, &world.open(&controller, "pc-1")).await;
+    eventually("the first is there", || broker.paths().len() == 1).await;
+    let mut second = controller.open(&broker, &world.open(&controller, "pc-2")).await;
+    assert_eq!(refusal(&mut second).await, PathFailure::BUSY);
+}
+
+#[tokio::test]
+async fn whoever_leaves_while_parked_leaves_nothing_behind() {
+    let world = World::new();
+    let broker = world.broker("in/b1").await;
+    let controller = world.endpoint("controller/alice");
+    let near = controller.open(&broker, &world.open(&controller, "pc-1")).await;
+    eventually("the open is there", || broker.paths().len() == 1).await;
+    drop(near);
+    eventually("the open is gone", || broker.paths().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_target_that_loses_its_link_while_invited_is_invited_again_when_it_returns() {
+    let world = World::new();
+    let broker = world.broker("in/b1").await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&broker).await;
+    let mut near = controller.open(&broker, &world.open(&controller, "pc-1")).await;
+    let first = control.invite().await;
+    drop(control);
+    eventually("the link is gone", || broker.registrations().is_empty()).await;
+    let mut control = target.control(&broker).await;
+    assert!(matches!(control.ask(target.register(2)).await, Message::Registered(_)));
+    let second = control.invite().await;
+    assert_eq!(first.path_id, second.path_id);
+    assert_ne!(first.join_secret, second.join_secret);
+    let mut far = target.join(&second).await;
+    within(near.wait_opened()).await.unwrap();
+    within(far.wait_opened()).await.unwrap();
 }
