@@ -31,6 +31,8 @@ pub mod demo;
 pub mod endpoints;
 mod error;
 pub mod eventually;
+#[cfg(target_os = "linux")]
+pub mod lab;
 pub mod layout;
 mod mesh;
 pub mod node;

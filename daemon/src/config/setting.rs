@@ -83,7 +83,8 @@ impl Setting {
     pub(super) fn from_text(kind: Kind, text: &str) -> Result<Self, ProblemKind> {
         let trimmed = text.trim();
         match kind {
-            Kind::List(of) if !trimmed.starts_with('[') => {
+            // An IPv6 address in brackets begins like a TOML list and is none.
+            Kind::List(of) if !trimmed.starts_with('[') || bare_value(trimmed).is_none() => {
                 let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty());
                 items.map(|item| Self::from_text(*of, item)).collect::<Result<_, _>>().map(Self::List)
             }

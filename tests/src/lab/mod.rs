@@ -17,5 +17,5 @@ mod queue;
 pub use delayer::Delayer;
 pub use deployment::{BrokerPlace, Deployment};
 pub use figures::{Report, Samples};
-pub use namespace::{Entered, LabError, enter, unavailable};
+pub use namespace::{LabError, enter, unavailable};
 pub use network::{Host, Network, NetworkBuilder};

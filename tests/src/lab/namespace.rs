@@ -37,22 +37,14 @@ pub enum LabError {
     NoSuchHost(String),
 }
 
-/// What [`enter`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entered {
-    /// This process is inside.
-    Inside,
-}
-
 /// Replaces this process by itself inside namespaces of its own (user, network, mount), with the same arguments;
 /// returns once inside. To be called first in `main`, before any thread is started.
 ///
 /// # Errors
 /// When `unshare` is missing or refuses.
-pub fn enter() -> Result<Entered, LabError> {
+pub fn enter() -> Result<(), LabError> {
     if std::env::var_os(INSIDE).is_some() {
-        run("mount", &["-t", "tmpfs", "none", "/run"])?;
-        return Ok(Entered::Inside);
+        return run("mount", &["-t", "tmpfs", "none", "/run"]);
     }
     let failed = |source| LabError::Run { command: "unshare".to_owned(), source };
     let executable = std::env::current_exe().map_err(failed)?;

@@ -2,11 +2,15 @@
 
 use std::process::Stdio;
 
-use rc_tests::{eventually_async, ms};
+use rc_certs::LeafRequest;
+use rc_proto::wire::Role;
+use rc_tests::process::Node;
+use rc_tests::{ControllerNode, Mesh, eventually_async, ms};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
-use crate::support::{one_region, pattern, run, stderr, stdout};
+use crate::support::{one_region, pattern, program, run, skip, stderr, stdout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shell_command_returns_output_errors_and_status_apart() {
@@ -84,16 +88,7 @@ async fn forward_carries_several_connections_over_one_session() {
     let _target = mesh.target("in", "pc-1").tcp("echo", address).start(&mesh).await.unwrap();
     let alice = mesh.controller("in", "alice").unwrap();
     let ticket = mesh.ticket(&alice, "pc-1", &["tcp:echo"]).unwrap();
-    let mut forward = alice
-        .command(&["forward", "pc-1", "tcp:echo", "--listen", "127.0.0.1:0", "--json"], &ticket)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut out = tokio::io::BufReader::new(forward.stdout.take().unwrap());
-    tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line).await.unwrap();
-    let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let port: std::net::SocketAddr = listening["listening"].as_str().unwrap().parse().unwrap();
+    let (mut forward, port) = start_forward(&alice, "tcp:echo", &ticket).await;
     let exchanges = (0..4_u64).map(|number| {
         tokio::spawn(async move {
             let mut stream = TcpStream::connect(port).await.unwrap();
@@ -152,4 +147,93 @@ async fn ping_and_probe_explain_the_way() {
     let probed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(probed["choice"]["brokers"].as_array().unwrap().len(), 2, "{probed}");
     assert!(probed["choice"]["chosen"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forward_carries_iperf3() {
+    let test = "forward_carries_iperf3";
+    if !std::path::Path::new("/usr/bin/iperf3").exists() {
+        return skip(test, "iperf3 is not installed (Debian: iperf3)");
+    }
+    let server_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = Command::new("iperf3")
+        .args(["-s", "-1", "-B", "127.0.0.1", "-p", &server_port.to_string()])
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mesh = one_region(2).await;
+    let address = format!("127.0.0.1:{server_port}");
+    let _target = mesh.target("in", "pc-1").tcp("iperf", address).start(&mesh).await.unwrap();
+    let alice = mesh.controller("in", "alice").unwrap();
+    let ticket = mesh.ticket(&alice, "pc-1", &["tcp:iperf"]).unwrap();
+    let (mut forward, listening) = start_forward(&alice, "tcp:iperf", &ticket).await;
+    let client = Command::new("iperf3")
+        .args(["-c", "127.0.0.1", "-p", &listening.port().to_string(), "-n", "64M", "-J"])
+        .output();
+    let output = tokio::time::timeout(ms(60_000), client).await.unwrap().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let received = report.pointer("/end/sum_received/bytes").and_then(serde_json::Value::as_u64);
+    assert!(received.is_some_and(|bytes| bytes >= 64 << 20), "{report}");
+    forward.kill().await.unwrap();
+    server.kill().await.unwrap();
+}
+
+/// Starts `rc-controller forward` on a free port and returns it with that port.
+async fn start_forward(
+    alice: &ControllerNode,
+    service: &str,
+    ticket: &std::path::Path,
+) -> (tokio::process::Child, std::net::SocketAddr) {
+    let mut forward = alice
+        .command(&["forward", "pc-1", service, "--listen", "127.0.0.1:0", "--json"], ticket)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut out = tokio::io::BufReader::new(forward.stdout.take().unwrap());
+    tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line).await.unwrap();
+    let listening: serde_json::Value = serde_json::from_str(&line).unwrap();
+    (forward, listening["listening"].as_str().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_works_over_ipv6_alone() {
+    let mesh = Mesh::builder(program()).region("in", 1).start().await.unwrap();
+    let broker = mesh.layout().brokers().next().unwrap().clone();
+    let second = mesh.authority().issue(&LeafRequest::new(Role::Broker, "six/broker-6")).unwrap();
+    let path = |name: &str| mesh.directory().join(name).display().to_string();
+    let config = mesh.broker(&broker).unwrap().config().display().to_string();
+    let ready = mesh.directory().join("six.ready");
+    let mut arguments = vec!["run".to_owned(), "--config".to_owned(), config];
+    for setting in [
+        format!("credentials.certificate={}", second.certificate.display()),
+        format!("credentials.key={}", second.key.display()),
+        "listen.addresses=[::1]:0".to_owned(),
+        "advertise.name=six.mesh.test:1".to_owned(),
+        "advertise.addresses=[]".to_owned(),
+        "mesh.seeds=[]".to_owned(),
+        format!("admin.socket={}", path("six.sock")),
+        format!("ready.file={}", ready.display()),
+    ] {
+        arguments.extend(["--set".to_owned(), setting]);
+    }
+    let command = program().command("broker", &arguments);
+    let mut six = Node::start("six", command, &mesh.directory().join("six.log")).unwrap();
+    let listening = six.ready(&ready).await.unwrap();
+    let address =
+        listening["listen"].as_object().unwrap().values().next().unwrap()[0].as_str().unwrap().to_owned();
+    assert!(address.starts_with("[::1]:"), "{address}");
+    let places = format!("brokers.addresses=six/broker-6@{address}");
+    let target = mesh.target("in", "pc-1").set(&places).set("brokers.names=[]").start(&mesh).await.unwrap();
+    let alice = mesh.controller("in", "alice").unwrap();
+    let ticket = mesh.ticket(&alice, "pc-1", &["shell"]).unwrap();
+    let output = alice
+        .command(&["shell", "--set", &places, "--set", "brokers.names=[]", "pc-1", "--", "echo six"], &ticket)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(stdout(&output), "six\n", "{}", stderr(&output));
+    drop((target, six));
 }
