@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rc_proto::Moment;
 use rc_proto::session::{PathKey, ReadOutcome, Session};
@@ -302,6 +303,27 @@ impl SessionCore {
     }
 
     // ---- the session as a whole
+
+    /// Asks for a PING at the first call, and waits for an answer that came after it.
+    pub(super) fn poll_ping(
+        &self,
+        before: &mut Option<(PathKey, u32)>,
+        context: &Context<'_>,
+    ) -> Poll<Duration> {
+        self.with(|state, _| {
+            let known = before.and_then(|(key, count)| {
+                let path = state.session.status().paths.into_iter().find(|path| path.path == key)?;
+                Some((path.pings_answered != count, path.last_ping))
+            });
+            match known {
+                Some((true, round_trip)) => return Poll::Ready(round_trip),
+                Some((false, _)) => state.quiet = true,
+                None => *before = state.ask_ping(),
+            }
+            state.pingers.push(context.waker().clone());
+            Poll::Pending
+        })
+    }
 
     /// The session as it is now.
     pub(crate) fn status(&self) -> SessionStatus {

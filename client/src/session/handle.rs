@@ -157,7 +157,14 @@ impl SessionHandle {
     /// # Errors
     /// When the session ends first.
     pub async fn ping(&self) -> Result<Duration, SessionEnd> {
-        unimplemented!()
+        let core = self.core();
+        let mut before = None;
+        let answer = poll_fn(|context| core.poll_ping(&mut before, context));
+        tokio::select! {
+            biased;
+            round_trip = answer => Ok(round_trip),
+            end = ended(core) => Err(end),
+        }
     }
 
     /// The session as it is now.

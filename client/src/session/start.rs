@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rc_proto::session::attach::{FirstEnvelopeError, read_first};
 use rc_proto::session::{Session, SessionConfig};
-use rc_proto::wire::codes::{EndCode, Lane, Purpose, Refusal};
+use rc_proto::wire::codes::{Lane, Purpose, Refusal};
 use rc_proto::wire::frame::{Attach, Refused};
 use rc_proto::wire::{EndpointId, InstanceId, ServiceName, SessionId};
 use rc_transport::Clock;
@@ -125,8 +125,8 @@ pub(crate) async fn attach<S: PathStream>(
 impl SessionCore {
     /// The session never began: ends it and its path without a word.
     fn give_up(&self) {
-        self.disconnect(EndCode::INTERNAL, "");
-        self.with(|state, _| state.close_every_path());
+        self.with(|state, _| state.abandon());
+        self.timer.notify_one();
     }
 }
 
@@ -175,8 +175,16 @@ fn path_ended(peer: &EndpointId, reason: &str) -> AttachError {
     AttachError::PathEnded { peer: peer.to_string(), reason: reason.to_owned() }
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is of another kind, and it has one caller per way to arrive"
+)]
 /// Target: takes the session that `attach` asks for; identity and ticket were judged. At most `offers_max` channels
 /// wait for the application.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is of another kind, and it has one caller per way to arrive"
+)]
 pub(crate) fn admit<S: PathStream>(
     setup: &SessionSetup,
     controller: EndpointId,

@@ -56,6 +56,13 @@ pub(super) struct Settled {
     pub(super) ended: Option<SessionEnd>,
 }
 
+/// What was told outside the lock before.
+#[derive(Debug, Default)]
+struct Told {
+    timeout: Option<Moment>,
+    end: bool,
+}
+
 /// Everything under the session's lock.
 pub(super) struct State {
     pub(super) session: Session,
@@ -63,12 +70,13 @@ pub(super) struct State {
     pub(super) paths: BTreeMap<PathKey, PathSlot>,
     pub(super) end: Option<SessionEnd>,
     pub(super) wakes: Vec<Waker>,
+    /// Who waits for a PING to be answered.
+    pub(super) pingers: Vec<Waker>,
     pub(super) began: Moment,
     offers: Option<mpsc::Sender<Offered>>,
     paths_made: u64,
     last_loss: String,
-    armed: Option<Moment>,
-    end_told: bool,
+    told: Told,
     /// The mutation gave the paths nothing to send.
     pub(super) quiet: bool,
 }
@@ -81,12 +89,12 @@ impl State {
             paths: BTreeMap::new(),
             end: None,
             wakes: Vec::new(),
+            pingers: Vec::new(),
             began: now,
             offers,
             paths_made: 0,
             last_loss: String::new(),
-            armed: None,
-            end_told: false,
+            told: Told::default(),
             quiet: false,
         }
     }
@@ -100,14 +108,14 @@ impl State {
             self.wake_paths();
         }
         let timeout = self.session.poll_timeout();
-        let timer_nearer = match (timeout, self.armed) {
+        let timer_nearer = match (timeout, self.told.timeout) {
             (Some(timeout), Some(armed)) => timeout < armed,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        self.armed = timeout;
-        let ended = self.end.clone().filter(|_| !self.end_told);
-        self.end_told |= ended.is_some();
+        self.told.timeout = timeout;
+        let ended = self.end.clone().filter(|_| !self.told.end);
+        self.told.end |= ended.is_some();
         Settled { wakes: std::mem::take(&mut self.wakes), timer_nearer, ended }
     }
 
@@ -119,6 +127,19 @@ impl State {
     /// Whether everything is over: nothing will ever happen again.
     pub(super) fn is_spent(&self) -> bool {
         self.end.is_some() && self.paths.is_empty()
+    }
+
+    /// Asks for a PING; the path that it goes over, and how many were answered there before.
+    pub(super) fn ask_ping(&mut self) -> Option<(PathKey, u32)> {
+        let key = self.session.ping()?;
+        let path = self.session.status().paths.into_iter().find(|path| path.path == key)?;
+        Some((key, path.pings_answered))
+    }
+
+    /// The session never began: whatever it still wants to say, nobody hears it.
+    pub(super) fn abandon(&mut self) {
+        self.finish(EndCode::INTERNAL, EndedBy::Local, None, String::new());
+        self.close_every_path();
     }
 
     // ---- paths
@@ -167,6 +188,7 @@ impl State {
             // The pump is running and looks again by itself.
             path.waker = None;
         }
+        self.wakes.append(&mut self.pingers);
         if let Err(fault) = self.session.handle_bytes(key, bytes, now) {
             if self.end.is_none() {
                 tracing::warn!(%fault, "a path carried what cannot be followed");
@@ -195,7 +217,7 @@ impl State {
     }
 
     /// Every pump closes its path.
-    pub(super) fn close_every_path(&mut self) {
+    fn close_every_path(&mut self) {
         let keys: Vec<PathKey> = self.paths.keys().copied().collect();
         keys.into_iter().for_each(|key| self.close_path(key));
     }

@@ -363,6 +363,19 @@ async fn a_path_that_falls_silent_while_it_stays_open_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ping_measures_the_way_to_the_other_endpoint() {
+    let (pair, cut) = tamperable(Tampering::Cut).await;
+    for _ in 0..3 {
+        assert!(pair.controller.ping().await.unwrap() < Duration::from_millis(50));
+    }
+    let (one, other) = tokio::join!(pair.controller.ping(), pair.target.ping());
+    assert!(one.is_ok() && other.is_ok());
+    cut.cancel();
+    let end = pair.controller.ended().await;
+    assert_eq!(pair.controller.ping().await, Err(end));
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_sits_in_front_ends_a_session_at_once() {
     let mut pair = pair().await;
     let (mut near, far) = pair.channel("shell").await;
@@ -407,8 +420,10 @@ async fn a_denied_attach_tells_the_controller_why() {
     let error = attached.unwrap_err();
     assert!(matches!(&error, AttachError::Denied { denial: Denial::TICKET_USED, .. }), "{error:?}");
     assert!(error.to_string().contains("it has started another session"), "{error}");
+    let began = tokio::time::Instant::now();
     setup.tasks.close();
     setup.tasks.wait().await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -233,6 +233,10 @@ pub struct PathStatus {
     pub bound: bool,
     /// Smoothed round trip.
     pub srtt: Option<Duration>,
+    /// PINGs that were answered.
+    pub pings_answered: u32,
+    /// Round trip of the last one; zero before the first.
+    pub last_ping: Duration,
 }
 
 /// A session for `status`.

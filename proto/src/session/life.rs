@@ -325,6 +325,14 @@ impl Session {
         self.frames.repath = Repath { reason, epoch, ext: Ext::none() }.encode().ok();
     }
 
+    /// Asks for a PING on the path that carries the interactive channels, unless one is on its way; returns that path.
+    /// Its [`PathStatus`] counts the answers.
+    pub fn ping(&mut self) -> Option<PathKey> {
+        let key = self.table.control?;
+        self.paths.path_mut(key)?.liveness.ask();
+        Some(key)
+    }
+
     /// When [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Moment> {
         if self.ending.is_over() {
@@ -445,6 +453,8 @@ impl Session {
             suspect: path.is_suspect(),
             bound: self.table.control == Some(key),
             srtt: path.liveness.srtt(),
+            pings_answered: path.liveness.answered().0,
+            last_ping: path.liveness.answered().1,
         });
         SessionStatus {
             state,

@@ -54,6 +54,8 @@ pub(super) struct Liveness {
     ping: Option<Ping>,
     next_nonce: u64,
     srtt: Option<Duration>,
+    /// PINGs answered, and the round trip of the last one.
+    answered: (u32, Duration),
     suspect: bool,
     /// No verdict and no PING before: set after a late tick.
     not_before: Moment,
@@ -69,6 +71,7 @@ impl Liveness {
             ping: Some(Ping { nonce: 0, sent: None }),
             next_nonce: 1,
             srtt: None,
+            answered: (0, Duration::ZERO),
             suspect: false,
             not_before: now,
         }
@@ -77,6 +80,11 @@ impl Liveness {
     /// Smoothed round trip, once a PING was answered.
     pub(super) fn srtt(&self) -> Option<Duration> {
         self.srtt
+    }
+
+    /// How many PINGs were answered, and the round trip of the last one.
+    pub(super) fn answered(&self) -> (u32, Duration) {
+        self.answered
     }
 
     /// Whether the path is suspect.
@@ -153,7 +161,9 @@ impl Liveness {
     pub(super) fn pong(&mut self, nonce: u64, now: Moment) -> bool {
         match self.ping {
             Some(Ping { nonce: expected, sent: Some(sent) }) if expected == nonce => {
-                self.sample(now.since(sent));
+                let round_trip = now.since(sent);
+                self.sample(round_trip);
+                self.answered = (self.answered.0.wrapping_add(1), round_trip);
                 self.ping = None;
                 std::mem::take(&mut self.suspect)
             }
