@@ -327,6 +327,16 @@ fn a_number_too_large_for_its_type_is_the_users_problem() {
 }
 
 #[test]
+fn an_ipv6_address_is_an_entry_of_a_list_and_not_a_list() {
+    let kind = Kind::List(&Kind::SocketAddr);
+    let count = |text: &str| Setting::from_text(kind, text).map(|setting| setting.items().len()).ok();
+    assert_eq!(count("[::1]:443"), Some(1));
+    assert_eq!(count("[::1]:443, 127.0.0.1:443"), Some(2));
+    assert_eq!(count("[\"[::1]:443\"]"), Some(1));
+    assert_eq!(count("[::1"), None);
+}
+
+#[test]
 fn texts_are_parsed_into_the_binarys_own_types() {
     let sources = ConfigSources::new("rc-example").set("mesh.seeds=127.0.0.1:1,host:2").set("region=7");
     let settings = Settings::load(sources, KNOBS);
