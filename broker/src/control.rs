@@ -27,9 +27,9 @@ const RETRY_LATER: Duration = Duration::from_secs(5);
 
 /// Serves a control link to its end.
 pub(crate) async fn serve(node: SharedNode, peer: ControlPeer, leg: Leg) {
-    let remote = leg.remote();
+    let (remote, certificate) = (leg.remote(), leg.peer().certificate.clone());
     let cost_us = micros(leg.handshake_round_trip());
-    let Some(outbox) = node.links.add(peer.clone(), remote, node.limits.control_links) else {
+    let Some(outbox) = node.links.add(peer.clone(), remote, certificate, node.limits.control_links) else {
         count(&node.record.counters.connections_refused);
         return;
     };

@@ -10,6 +10,7 @@
 //! | `control` | an endpoint's control link |
 //! | `path` | the first frame of a leg up to the splice |
 //! | [`relay`] | the pipe between two legs |
+//! | `recheck` | live peers judged again, credentials replaced |
 //! | `mesh` | links, questions and legs between brokers |
 //! | [`server`](Broker) | assembling, drain, stop |
 //! | [`status`], `admin` | what the admin socket answers |
@@ -26,6 +27,7 @@ mod listener;
 mod mesh;
 mod node;
 mod path;
+mod recheck;
 pub mod relay;
 mod running;
 mod server;
@@ -34,4 +36,5 @@ mod tickets;
 
 pub use command::run;
 pub use mesh::Seed;
+pub use recheck::OtherIdentity;
 pub use server::{Broker, BrokerConfig, Parts, RunningBroker, StartError};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rc_proto::wire::message::Message;
+use rc_proto::wire::message::{CertificateRef, Message};
 use rc_transport::ControlPeer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,11 @@ pub(crate) struct ControlHandle {
 }
 
 impl ControlHandle {
+    /// Closes the link.
+    pub(crate) fn close(&self) {
+        self.close.cancel();
+    }
+
     /// Queues a message. `false` when the link is gone or so far behind that it is closed now.
     pub(crate) fn send(&self, message: impl Into<Message>) -> bool {
         match self.queue.try_send(message.into()) {
@@ -50,6 +55,7 @@ pub(crate) struct Outbox {
 pub(crate) struct ControlEntry {
     pub(crate) peer: ControlPeer,
     pub(crate) remote: std::net::SocketAddr,
+    pub(crate) certificate: Arc<CertificateRef>,
     pub(crate) handle: ControlHandle,
 }
 
@@ -66,6 +72,7 @@ impl ControlLinks {
         &self,
         peer: ControlPeer,
         remote: std::net::SocketAddr,
+        certificate: CertificateRef,
         limit: usize,
     ) -> Option<Outbox> {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
@@ -76,7 +83,10 @@ impl ControlLinks {
         if links.len() >= limit {
             return None;
         }
-        links.insert(link_id, ControlEntry { peer, remote, handle: handle.clone() });
+        links.insert(
+            link_id,
+            ControlEntry { peer, remote, certificate: Arc::new(certificate), handle: handle.clone() },
+        );
         Some(Outbox { link_id, handle, queue, close })
     }
 

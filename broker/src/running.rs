@@ -1,20 +1,26 @@
 //! The life of the daemon: check, listen, serve, drain, stop.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rc_daemon::admin::AdminServer;
+use rc_daemon::events::{Entry, Severity};
 use rc_daemon::output::{Output, Table};
 use rc_daemon::ready::{Ready, ReadyFile};
 use rc_daemon::shutdown::Shutdown;
 use rc_daemon::{ExitStatus, Failure};
 use rc_proto::wire::BrokerId;
-use rc_transport::{BootClock, Credentials, LifeLeft, TcpNet};
+use rc_transport::{BootClock, CredentialFiles, Credentials, LifeLeft, TcpNet};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Administration;
 use crate::config::{BINARY, Config};
-use crate::server::{Broker, Parts, StartError};
+use crate::server::{Broker, Parts, RunningBroker, StartError};
+
+/// How often the files of the credentials are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until it has drained after SIGTERM, Ctrl-C or `rc-broker drain`; a second signal ends it at once.
 pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
@@ -46,6 +52,9 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
         .admin(&config.admin_socket);
     let ready = config.ready_file.as_ref().map(|path| ReadyFile::write(path, &ready)).transpose()?;
 
+    let stop_watching = CancellationToken::new();
+    let watching = watch_credentials(Arc::clone(&broker), config.credentials, stop_watching.clone());
+    let watching = tokio::spawn(watching);
     shutdown.graceful().cancelled().await;
     tokio::select! {
         biased;
@@ -53,11 +62,50 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
         () = broker.drain() => {}
     }
     drop(ready);
+    stop_watching.cancel();
     broker.stop().await;
+    // It ends at its next look at the token.
+    drop(watching.await);
     admin_stop.cancel();
     // It ends within its own grace.
     drop(admin.await);
     Ok(shutdown.exit_status())
+}
+
+/// Takes new credentials and revocation lists when their files change; what cannot be used is told once, and the
+/// old ones stay.
+async fn watch_credentials(broker: Arc<RunningBroker>, files: CredentialFiles, stop: CancellationToken) {
+    let mut seen = stamps(&files);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+        let now = stamps(&files);
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        let loaded = Credentials::load(&files).map_err(|error| error.to_string());
+        let outcome =
+            loaded.and_then(|new| broker.set_credentials(Arc::new(new)).map_err(|error| error.to_string()));
+        let entry = match outcome {
+            Ok(()) => Entry::new(Severity::Info, "credentials.replaced"),
+            Err(reason) => Entry::new(Severity::Error, "credentials.refused").with("reason", reason),
+        };
+        drop(broker.events().record(entry.with_text("certificate", files.certificate.display())));
+    }
+}
+
+/// Time and size of each file; nothing for one that cannot be seen.
+fn stamps(files: &CredentialFiles) -> Vec<Option<(SystemTime, u64)>> {
+    let paths = [Some(&files.certificate), Some(&files.key), Some(&files.ca), files.crl.as_ref()];
+    let stamp = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    paths.into_iter().flatten().map(stamp).collect()
 }
 
 /// Each connection is a file: takes as many as the system allows this process.

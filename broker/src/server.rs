@@ -24,6 +24,7 @@ use crate::links::{ControlLinks, SharedNode};
 use crate::mesh::{Mesh, Seed, draw_incarnation};
 use crate::node::{Lifetime, Node, Own, Presence, Record, lock, millis};
 use crate::path::Paths;
+use crate::recheck::{OtherIdentity, recheck, replace};
 use crate::status::{LinkStatus, PathStatus, RegistrationStatus, Status, snapshot};
 use crate::tickets::TicketGate;
 
@@ -31,6 +32,8 @@ use crate::tickets::TicketGate;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Rounds between two sweeps of the rate limits.
 const ROUNDS_PER_SWEEP: u64 = 30;
+/// Rounds between two judgements of the peers of live connections.
+const ROUNDS_PER_RECHECK: u64 = 5;
 /// How often a draining broker looks whether its last path is gone.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// How long a broker without paths waits for idle Targets to register elsewhere, when there is an elsewhere.
@@ -107,6 +110,7 @@ pub struct Broker;
 pub struct RunningBroker {
     node: SharedNode,
     addresses: Vec<SocketAddr>,
+    acceptor: Arc<Acceptor>,
 }
 
 impl std::fmt::Debug for RunningBroker {
@@ -148,7 +152,7 @@ impl Broker {
         let entry = node.event(Severity::Info, "broker.started").with_text("id", &id);
         let listening: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         node.record(entry.with("addresses", listening).with_text("incarnation", node.own.incarnation));
-        Ok(RunningBroker { node, addresses })
+        Ok(RunningBroker { node, addresses, acceptor })
     }
 }
 
@@ -215,6 +219,9 @@ async fn housekeeping(node: SharedNode) {
         }
         let now = node.now();
         node.paths.stop_idle(node.timers.path_idle, now);
+        if round % ROUNDS_PER_RECHECK == 0 {
+            recheck(&node);
+        }
         if round % ROUNDS_PER_SWEEP == 0 {
             lock(&node.admission).sweep(now);
             node.mesh.renew_pools(&node);
@@ -231,6 +238,15 @@ impl RunningBroker {
     /// Where it listens, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Uses other credentials of the same identity from the next handshake on, and judges every live peer by their
+    /// revocation lists at once.
+    ///
+    /// # Errors
+    /// When they are of another identity.
+    pub fn set_credentials(&self, credentials: Arc<Credentials>) -> Result<(), OtherIdentity> {
+        replace(&self.node, &self.acceptor, credentials)
     }
 
     /// Whether it tells others a name or an address to dial.

@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::wire::codes::{PathEnd, PathFailure};
@@ -435,4 +436,31 @@ async fn a_target_that_loses_its_link_while_invited_is_invited_again_when_it_ret
     let mut far = target.join(&second).await;
     within(near.wait_opened()).await.unwrap();
     within(far.wait_opened()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revocation_cuts_live_links_and_paths_of_that_certificate_alone() {
+    let world = World::new();
+    let id = world.ca.id("broker/in/b1");
+    let files = world.ca.issue(&id, &[]);
+    let broker = world.broker_of(rc_transport::Credentials::load(&files).unwrap(), &[], |_| {}).await;
+    let controller_files = world.ca.issue(&world.ca.id("controller/mallory"), &[]);
+    let mallory = world.endpoint_of("mallory", rc_transport::Credentials::load(&controller_files).unwrap());
+    let (alice, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&broker).await;
+    let mut kept = Vec::new();
+    for controller in [&mallory, &alice] {
+        let mut near = controller.open(&broker, &world.open(controller, "pc-1")).await;
+        let far = target.join(&control.invite().await).await;
+        within(near.wait_opened()).await.unwrap();
+        kept.push((near, far));
+    }
+    world.ca.revoke(&controller_files);
+    broker.set_credentials(Arc::new(rc_transport::Credentials::load(&files).unwrap())).unwrap();
+    let Message::PathClosed(closed) = control.next().await else { panic!() };
+    assert_eq!(closed.reason, PathEnd::REVOKED);
+    eventually("one path is left", || broker.paths().len() == 1).await;
+    assert_eq!(broker.paths()[0].controller.as_str(), "alice");
+    let other = world.ca.credentials("broker/us/b9", &[]);
+    assert!(broker.set_credentials(Arc::new(other)).is_err());
 }

@@ -10,7 +10,7 @@ use rc_daemon::clock::unix_ms;
 use rc_daemon::events::Severity;
 use rc_proto::mesh::{LinkClaim, LinkDecision, MemberHint, members::GOSSIP_INTERVAL};
 use rc_proto::wire::message::{
-    Announce, Hello, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong, Welcome,
+    Announce, CertificateRef, Hello, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong, Welcome,
 };
 use rc_proto::wire::{BrokerId, Ext, Incarnation, limits, version};
 use rc_transport::{FramingError, Leg, MessageStream};
@@ -42,7 +42,7 @@ pub(super) enum Greeting {
 
 /// Serves a link that a peer dialled.
 pub(crate) async fn serve_accepted(node: SharedNode, peer: BrokerId, leg: Leg) {
-    let remote = leg.remote();
+    let (remote, certificate) = (leg.remote(), leg.peer().certificate.clone());
     let mut stream = MessageStream::over(leg);
     let hello = match timeout(limits::PRE_AUTH_DEADLINE, stream.recv()).await {
         Ok(Ok(Some(Message::Hello(hello)))) => hello,
@@ -56,7 +56,7 @@ pub(crate) async fn serve_accepted(node: SharedNode, peer: BrokerId, leg: Leg) {
     }
     let claim = LinkClaim { incarnation: hello.incarnation, dialled_by_peer: true };
     let hint = MemberHint { name: hello.name, addresses: hello.addresses };
-    let up = LinkUp { peer, claim, hint, remote, round_trip_us: 0 };
+    let up = LinkUp { peer, claim, hint, remote, certificate, round_trip_us: 0 };
     drop(Box::pin(run(&node, stream, up)).await);
 }
 
@@ -71,6 +71,7 @@ pub(super) async fn serve_dialled(
         return Greeting::Own;
     }
     let (remote, round_trip_us) = (leg.remote(), micros(leg.handshake_round_trip()));
+    let certificate = leg.peer().certificate.clone();
     let mut stream = MessageStream::over(leg);
     let greeted = timeout(limits::PRE_AUTH_DEADLINE, async {
         stream.send(&hello(node).into()).await.ok()?;
@@ -84,7 +85,7 @@ pub(super) async fn serve_dialled(
     linked(&peer);
     let claim = LinkClaim { incarnation: welcome.incarnation, dialled_by_peer: false };
     let hint = MemberHint { name: welcome.name, addresses: welcome.addresses };
-    let up = LinkUp { peer, claim, hint, remote, round_trip_us };
+    let up = LinkUp { peer, claim, hint, remote, certificate, round_trip_us };
     drop(Box::pin(run(node, stream, up)).await);
     Greeting::Ran
 }
@@ -121,6 +122,7 @@ struct LinkUp {
     claim: LinkClaim,
     hint: MemberHint,
     remote: SocketAddr,
+    certificate: CertificateRef,
     round_trip_us: u32,
 }
 
@@ -167,6 +169,7 @@ fn stand(
         answered_at: dialled.then_some(up.remote),
         remote: up.remote,
         dialled,
+        certificate: Arc::new(up.certificate),
         round_trip_us: Arc::new(AtomicU32::new(up.round_trip_us)),
         load: Arc::new(AtomicU32::new(0)),
     };

@@ -17,9 +17,9 @@ use std::time::Duration;
 use rc_proto::Moment;
 use rc_proto::mesh::{Dialling, Matrix, Members, MeshCounts, RouteRequest, locate as locate_rules};
 use rc_proto::wire::codes::RegistrationRole;
-use rc_proto::wire::message::{Announce, Drain, Message};
+use rc_proto::wire::message::{Announce, CertificateRef, Drain, Message};
 use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation};
-use rc_transport::{Connector, Resolver};
+use rc_transport::{Connector, Credentials, Resolver};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,7 @@ pub(crate) struct PeerLink {
     answered_at: Option<SocketAddr>,
     pub(crate) remote: SocketAddr,
     pub(crate) dialled: bool,
+    certificate: Arc<CertificateRef>,
     round_trip_us: Arc<AtomicU32>,
     load: Arc<AtomicU32>,
 }
@@ -73,6 +74,14 @@ pub(crate) struct PeerLink {
 impl PeerLink {
     pub(crate) fn round_trip_us(&self) -> u32 {
         self.round_trip_us.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn certificate(&self) -> &CertificateRef {
+        &self.certificate
+    }
+
+    pub(crate) fn close(&self) {
+        self.close.cancel();
     }
 
     fn round_trip(&self) -> Duration {
@@ -131,6 +140,17 @@ impl Mesh {
             next_link: AtomicU64::new(1),
             changed: Notify::new(),
         }
+    }
+
+    /// The credentials in use.
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
+        self.connector.credentials()
+    }
+
+    /// Uses other credentials from the next dial on; connections that were made ready with the old ones go.
+    pub(crate) fn set_credentials(&self, credentials: Arc<Credentials>) {
+        self.connector.set_credentials(credentials);
+        self.pool.clear();
     }
 
     pub(crate) fn is_healthy(&self, now: Moment) -> bool {

@@ -66,6 +66,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn clear(&self) {
+        lock(&self.peers).values_mut().for_each(|pool| pool.ready.clear());
+    }
+
     pub(super) fn forget(&self, peer: &BrokerId) {
         drop(lock(&self.peers).remove(peer));
     }

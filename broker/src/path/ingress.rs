@@ -45,7 +45,7 @@ pub(super) async fn serve(
         from: None,
     };
     let admitted = admit(&node, &controller, &near, &open)
-        .and_then(|()| PathGuard::begin(&node, request.clone()))
+        .and_then(|()| PathGuard::begin(&node, request.clone(), near.peer().certificate.clone()))
         .and_then(|guard| EarlyBytes::new(behind).map(|early| (guard, early)).map_err(|_| too_much_early()));
     let (guard, early) = match admitted {
         Ok(admitted) => admitted,

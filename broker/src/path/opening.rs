@@ -49,8 +49,13 @@ pub(super) struct PathGuard {
 }
 
 impl PathGuard {
-    pub(super) fn begin(node: &SharedNode, request: PathRequest) -> Result<Self, Refusal> {
+    pub(super) fn begin(
+        node: &SharedNode,
+        request: PathRequest,
+        controller: CertificateRef,
+    ) -> Result<Self, Refusal> {
         let (id, handle) = node.paths.begin(request, node.now())?;
+        handle.set_controller(controller);
         Ok(Self { node: SharedNode::clone(node), id, handle })
     }
 }
@@ -157,6 +162,7 @@ pub(super) fn splice(
     let task_node = SharedNode::clone(node);
     match far.leg {
         FarLeg::Target(leg) => {
+            guard.handle.set_target(leg.peer().certificate.clone());
             let far = End { leg, first: to_far };
             drop(node.lifetime.tasks.spawn(run_pipe(task_node, near, far, guard, request)));
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rc_proto::Moment;
 use rc_proto::wire::codes::PathEnd;
+use rc_proto::wire::message::CertificateRef;
 use rc_proto::wire::{BrokerId, PathId};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,8 @@ pub(crate) struct PathHandle {
     pub(crate) meter: Arc<PathMeter>,
     pub(crate) stop: CancellationToken,
     reason: Arc<OnceLock<PathEnd>>,
+    controller: Arc<OnceLock<CertificateRef>>,
+    target: Arc<OnceLock<CertificateRef>>,
 }
 
 impl PathHandle {
@@ -25,6 +28,21 @@ impl PathHandle {
     pub(crate) fn stop(&self, reason: PathEnd) {
         self.reason.get_or_init(|| reason);
         self.stop.cancel();
+    }
+
+    /// The Controller's certificate, as the ingress proved it.
+    pub(crate) fn set_controller(&self, certificate: CertificateRef) {
+        self.controller.get_or_init(|| certificate);
+    }
+
+    /// The certificate of the Target's leg, where it ends here.
+    pub(crate) fn set_target(&self, certificate: CertificateRef) {
+        self.target.get_or_init(|| certificate);
+    }
+
+    /// What the path is judged by while it lives.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateRef> {
+        self.controller.get().into_iter().chain(self.target.get())
     }
 
     /// Why it was stopped.

@@ -37,7 +37,9 @@ pub(super) async fn serve(
             let hop = next_hop(&node.own.id, &origin, &peer, &open.route);
             hop.map_err(|code| Refusal::new(code, "the route is not ours or leads back"))
         })
-        .and_then(|hop| PathGuard::begin(&node, path.clone()).map(|guard| (hop, guard)))
+        .and_then(|hop| {
+            PathGuard::begin(&node, path.clone(), controller_certificate.clone()).map(|guard| (hop, guard))
+        })
         .and_then(|(hop, guard)| {
             let early = EarlyBytes::new(behind).map_err(|_| too_much_early())?;
             Ok((hop, guard, early))

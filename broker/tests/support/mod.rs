@@ -50,6 +50,15 @@ impl World {
         change: impl FnOnce(&mut BrokerConfig),
     ) -> RunningBroker {
         let credentials = self.ca.credentials(&format!("broker/{id}"), &["brokers.mesh.test"]);
+        self.broker_of(credentials, seeds, change).await
+    }
+
+    pub(crate) async fn broker_of(
+        &self,
+        credentials: Credentials,
+        seeds: &[&RunningBroker],
+        change: impl FnOnce(&mut BrokerConfig),
+    ) -> RunningBroker {
         let seed = |broker: &&RunningBroker| Seed::Broker {
             id: broker.id().clone(),
             address: broker.addresses()[0],
@@ -75,10 +84,14 @@ impl World {
     }
 
     pub(crate) fn endpoint(&self, path: &str) -> Endpoint {
-        let credentials = Arc::new(self.ca.credentials(path, &[]));
+        self.endpoint_of(path.rsplit('/').next().unwrap(), self.ca.credentials(path, &[]))
+    }
+
+    pub(crate) fn endpoint_of(&self, name: &str, credentials: Credentials) -> Endpoint {
+        let credentials = Arc::new(credentials);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         Endpoint {
-            name: path.rsplit('/').next().unwrap().to_owned(),
+            name: name.to_owned(),
             connector: Connector::new(Arc::clone(&credentials), Arc::new(TcpNet)),
             credentials,
             number,
