@@ -235,6 +235,11 @@ impl Authority {
         if !self.issued_by_us(&facts) {
             return Err(CertsError::OtherAuthority { file: certificate.clone() });
         }
+        // The register forgets what has run out, revocations included.
+        if unix_seconds(SystemTime::now()).is_none_or(|now| facts.not_after <= now) {
+            let ended = rfc3339(facts.not_after);
+            return Err(CertsError::Expired { file: certificate.clone(), ended });
+        }
         if Register::load(&self.dir)?.revoked.contains_key(&facts.serial) {
             return Err(CertsError::Revoked { serial: facts.serial });
         }
@@ -301,7 +306,7 @@ impl Authority {
     }
 
     pub(crate) fn issued_by_us(&self, facts: &CertificateFacts) -> bool {
-        facts.authority_key_id == self.facts.subject_key_id
+        facts.authority_key_id == self.facts.subject_key_id && facts.is_signed_by(&self.facts)
     }
 
     /// Changes the register under the directory's lock.

@@ -49,6 +49,14 @@ pub enum CertsError {
         /// The certificate's file.
         file: PathBuf,
     },
+    /// A certificate has run out and cannot be renewed.
+    #[error("{}: ran out at {ended}: issue a new one with `rc-certs issue`", file.display())]
+    Expired {
+        /// The certificate's file.
+        file: PathBuf,
+        /// When, RFC 3339.
+        ended: String,
+    },
     /// A DNS name is not valid.
     #[error("{name:?} is not a DNS name (labels of a-z, 0-9 and inner '-', no wildcard, no address)")]
     DnsName {
@@ -174,6 +182,7 @@ impl CertsError {
             | Self::Identity(_)
             | Self::OtherTrustDomain { .. }
             | Self::OtherAuthority { .. }
+            | Self::Expired { .. }
             | Self::DnsName { .. }
             | Self::DnsNameForRole { .. }
             | Self::TooManyDnsNames { .. }

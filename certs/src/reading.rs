@@ -1,5 +1,6 @@
 //! Reads back a certificate of a file.
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use std::path::Path;
 
 use rc_proto::identity::SpiffeId;
@@ -27,7 +28,21 @@ pub(crate) struct CertificateFacts {
     pub(crate) thumbprint: Option<KeyThumbprint>,
     pub(crate) subject_key_id: Vec<u8>,
     pub(crate) authority_key_id: Vec<u8>,
+    signed: Signed,
 }
+
+/// What proves who issued a certificate.
+#[derive(Debug, Clone)]
+struct Signed {
+    /// The signed part, DER.
+    part: Vec<u8>,
+    signature: Vec<u8>,
+    /// The owner's own public key as its bare bits, for what it signs in turn.
+    public_key: Vec<u8>,
+}
+
+/// Bytes of an Ed25519 public key; the other kind that an authority has is an uncompressed P-256 point.
+const ED25519_PUBLIC_KEY_BYTES: usize = 32;
 
 impl CertificateFacts {
     /// The first certificate of a PEM file.
@@ -56,6 +71,11 @@ impl CertificateFacts {
             spki_der,
             subject_key_id: Vec::new(),
             authority_key_id: Vec::new(),
+            signed: Signed {
+                part: certificate.tbs_certificate.as_ref().to_vec(),
+                signature: certificate.signature_value.data.to_vec(),
+                public_key: certificate.public_key().subject_public_key.data.to_vec(),
+            },
         };
         for extension in certificate.extensions() {
             facts.add(extension.parsed_extension());
@@ -86,6 +106,19 @@ impl CertificateFacts {
             }
             _ => {}
         }
+    }
+
+    /// Whether the key of `issuer` made this certificate's signature.
+    pub(crate) fn is_signed_by(&self, issuer: &Self) -> bool {
+        let algorithm: &dyn VerificationAlgorithm =
+            if issuer.signed.public_key.len() == ED25519_PUBLIC_KEY_BYTES {
+                &ED25519
+            } else {
+                &ECDSA_P256_SHA256_ASN1
+            };
+        UnparsedPublicKey::new(algorithm, &issuer.signed.public_key)
+            .verify(&self.signed.part, &self.signed.signature)
+            .is_ok()
     }
 
     /// The one SPIFFE id of a leaf.

@@ -247,6 +247,36 @@ fn renewal_refuses_what_is_revoked_foreign_or_has_another_key() {
 }
 
 #[test]
+fn renewal_refuses_a_forgery_that_names_our_key_and_what_has_run_out() {
+    let (_dir, authority) = authority();
+    let leaf = authority.issue(&request(Role::Target)).unwrap();
+    let mut pem = pem_bytes(&leaf.certificate);
+    // The last byte belongs to the signature.
+    *pem.last_mut().unwrap() ^= 1;
+    write_pem(&leaf.certificate, &pem);
+    let forged = authority.renew(&RenewRequest::new(&leaf.certificate)).unwrap_err();
+    assert!(matches!(forged, CertsError::OtherAuthority { .. }), "{forged}");
+    let past = SystemTime::now() - Duration::from_secs(3600);
+    let old = LeafRequest::new(Role::Target, "old").starts_at(past).life(Duration::from_secs(60));
+    let old = authority.issue(&old).unwrap();
+    let expired = authority.renew(&RenewRequest::new(&old.certificate)).unwrap_err();
+    assert!(matches!(expired, CertsError::Expired { .. }), "{expired}");
+}
+
+fn pem_bytes(file: &Path) -> Vec<u8> {
+    use base64::Engine as _;
+    let text = fs::read_to_string(file).unwrap();
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    base64::engine::general_purpose::STANDARD.decode(body).unwrap()
+}
+
+fn write_pem(file: &Path, der: &[u8]) {
+    use base64::Engine as _;
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    fs::write(file, format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")).unwrap();
+}
+
+#[test]
 fn the_list_is_empty_at_first_and_its_number_only_goes_up() {
     let (_dir, authority) = authority();
     assert_eq!(crl_of(&authority), (1, vec![], 30 * 86_400));
