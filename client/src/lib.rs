@@ -7,6 +7,7 @@
 //! | `locate` | resolve, race, measure, choose |
 //! | `link` | the control link and the pin |
 //! | `path`, `connect`, `join` | a path to the other endpoint, from the Controller's and from the Target's side |
+//! | `direct` | a session over a stream that no broker carries |
 //! | `session` | one session: the pure core behind a lock, the pumps of its paths, its channels |
 //! | `config`, `status`, `event`, `error`, `probe` | the plain values of the interface |
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@
 pub mod cli;
 mod config;
 mod connect;
+pub mod direct;
 mod endpoint;
 mod error;
 mod event;

@@ -158,8 +158,12 @@ fn end_to_end_fault(error: EndToEndError, broker: &BrokerId, target: &EndpointId
             let reason = LegError::of(&source).map_or_else(|| source.to_string(), ToString::to_string);
             PathFault::Path(PathError::Leg { broker: broker.clone(), reason })
         }
-        other => {
-            PathFault::Attach(AttachError::Handshake { peer: target.to_string(), reason: other.to_string() })
+        EndToEndError::Certificate(_)
+        | EndToEndError::NoCertificate
+        | EndToEndError::Refused { .. }
+        | EndToEndError::Protocol
+        | EndToEndError::Tls { .. } => {
+            PathFault::Attach(AttachError::Handshake { peer: target.to_string(), reason: error.to_string() })
         }
     }
 }

@@ -142,3 +142,147 @@ fn read_keys(files: &[PathBuf]) -> Result<TicketKeys, SetupError> {
 pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rc_proto::identity::ticket::TicketClaims;
+    use rc_proto::wire::Jti;
+    use rc_transport::TicketSigner;
+
+    use super::*;
+
+    const KEY: KeyThumbprint = KeyThumbprint([5; 32]);
+
+    struct Scene {
+        signer: TicketSigner,
+        dir: tempfile::TempDir,
+    }
+
+    fn id(path: &str) -> SpiffeId {
+        format!("spiffe://mesh.test/{path}").parse().unwrap()
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let scene = Self { signer: TicketSigner::generate().unwrap(), dir: tempfile::tempdir().unwrap() };
+            let mut keys = TicketKeys::default();
+            keys.insert(scene.signer.kid().clone(), scene.signer.public_key()).unwrap();
+            std::fs::write(scene.keys(), keys.to_json()).unwrap();
+            scene
+        }
+
+        fn keys(&self) -> PathBuf {
+            self.dir.path().join("ticket-keys.json")
+        }
+
+        fn gate(&self, state_dir: Option<&Path>) -> Gate {
+            Gate::open(id("target/pc-17"), &[self.keys()], state_dir.map(Path::to_owned)).unwrap()
+        }
+
+        fn claims(&self) -> TicketClaims {
+            let now = unix_s();
+            TicketClaims {
+                iss: "test".to_owned(),
+                sub: id("controller/alice"),
+                aud: id("target/pc-17"),
+                iat: now,
+                nbf: now,
+                jti: Jti([1; 16]),
+                perm: vec!["echo".parse().unwrap()],
+                cnf: KEY,
+                start_by: now + 300,
+                exp: now + 3600,
+            }
+        }
+
+        fn request(&self, change: impl FnOnce(&mut TicketClaims)) -> Request {
+            let mut claims = self.claims();
+            change(&mut claims);
+            Request {
+                ticket: self.signer.sign_ticket(&claims).unwrap(),
+                controller: id("controller/alice"),
+                key: KEY,
+                session: SessionId([1; 16]),
+            }
+        }
+    }
+
+    async fn denial(gate: &Gate, request: Request) -> Denial {
+        gate.judge(request).await.unwrap_err().denial
+    }
+
+    #[tokio::test]
+    async fn a_ticket_starts_one_session_and_only_that_one() {
+        let scene = Scene::new();
+        let gate = scene.gate(Some(scene.dir.path()));
+        let ticket = gate.judge(scene.request(|_| {})).await.unwrap();
+        assert!(ticket.permits(&"echo".parse().unwrap()));
+        assert!(gate.judge(scene.request(|_| {})).await.is_ok());
+        let other = Request { session: SessionId([2; 16]), ..scene.request(|_| {}) };
+        assert_eq!(denial(&gate, other).await, Denial::TICKET_USED);
+    }
+
+    #[tokio::test]
+    async fn a_used_ticket_stays_used_after_a_restart() {
+        let scene = Scene::new();
+        let state = scene.dir.path();
+        scene.gate(Some(state)).judge(scene.request(|_| {})).await.unwrap();
+        let other = Request { session: SessionId([2; 16]), ..scene.request(|_| {}) };
+        assert_eq!(denial(&scene.gate(Some(state)), other).await, Denial::TICKET_USED);
+        assert!(scene.gate(Some(state)).judge(scene.request(|_| {})).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn without_a_state_directory_tickets_from_before_the_start_are_refused() {
+        let scene = Scene::new();
+        let old = scene.request(|claims| claims.iat -= 120);
+        assert_eq!(denial(&scene.gate(None), old).await, Denial::TICKET_USED);
+        assert!(scene.gate(None).judge(scene.request(|_| {})).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn each_flaw_of_a_ticket_has_its_denial() {
+        let scene = Scene::new();
+        let gate = scene.gate(None);
+        let now = unix_s();
+        let expired = scene.request(|claims| {
+            claims.nbf = now - 300;
+            claims.exp = now - 100;
+        });
+        assert_eq!(denial(&gate, expired).await, Denial::TICKET_EXPIRED);
+        assert_eq!(
+            denial(&gate, scene.request(|claims| claims.start_by = now - 100)).await,
+            Denial::TICKET_EXPIRED
+        );
+        assert_eq!(denial(&gate, scene.request(|claims| claims.nbf = now + 200)).await, Denial::CLOCK);
+        let other_target = scene.request(|claims| claims.aud = id("target/pc-18"));
+        assert_eq!(denial(&gate, other_target).await, Denial::NOT_PERMITTED);
+        let other_controller = scene.request(|claims| claims.sub = id("controller/bob"));
+        assert_eq!(denial(&gate, other_controller).await, Denial::NOT_PERMITTED);
+        let other_key = Request { key: KeyThumbprint([6; 32]), ..scene.request(|_| {}) };
+        assert_eq!(denial(&gate, other_key).await, Denial::NOT_PERMITTED);
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_and_an_unknown_key_are_refused() {
+        let scene = Scene::new();
+        let gate = scene.gate(None);
+        let mut flipped = scene.request(|_| {});
+        let middle = flipped.ticket.len() / 2;
+        let flip = if flipped.ticket.as_bytes()[middle] == b'A' { "B" } else { "A" };
+        flipped.ticket.replace_range(middle..=middle, flip);
+        assert_eq!(denial(&gate, flipped).await, Denial::NOT_PERMITTED);
+        let stranger = Scene::new().request(|_| {});
+        assert_eq!(denial(&gate, stranger).await, Denial::NOT_PERMITTED);
+    }
+
+    #[test]
+    fn a_key_file_that_cannot_be_used_is_named() {
+        let scene = Scene::new();
+        std::fs::write(scene.keys(), "{}").unwrap();
+        let error = Gate::open(id("target/pc-17"), &[scene.keys()], None).err().unwrap().to_string();
+        assert!(error.contains("ticket-keys.json"), "{error}");
+    }
+}

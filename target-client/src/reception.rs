@@ -48,7 +48,7 @@ impl Reception {
             }
             let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
             let guest = Arc::clone(&reception);
-            let welcome = async move { guest.welcome(invitation, handshake).await };
+            let welcome = Box::pin(async move { guest.welcome(invitation, handshake).await });
             let stop = reception.stop.clone();
             reception.tasks.spawn(async move { stop.run_until_cancelled(welcome).await });
         }

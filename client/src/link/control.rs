@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use rand::Rng;
 use rc_proto::Moment;
-use rc_proto::wire::message::{Hello, Invite, Message, Ping, Pong, Welcome};
-use rc_proto::wire::{BrokerId, Ext, Incarnation, version};
+use rc_proto::wire::message::{
+    Drain, Hello, Invite, Message, Ping, Pong, Registered, RetryAfter, Superseded, Welcome,
+};
+use rc_proto::wire::{BrokerId, Ext, Incarnation, MessageKind, version};
 use rc_transport::{Leg, MessageStream};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -35,8 +37,14 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// What comes from a control link.
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
-    /// A message that is neither a Pong's echo of a keep-alive nor an Invite.
-    Message(Message),
+    /// The registration stands.
+    Registered(Registered),
+    /// Come back later.
+    RetryAfter(RetryAfter),
+    /// Another instance took the registration.
+    Superseded(Superseded),
+    /// The broker is about to stop.
+    Drain(Drain),
     /// A keep-alive was answered.
     Pong(Pong),
     /// The link is gone, and why.
@@ -248,10 +256,29 @@ impl Running {
                 self.heart.load.store(pong.load, Ordering::Relaxed);
                 LinkEvent::Pong(pong)
             }
-            Some(message) => LinkEvent::Message(message),
+            Some(Message::Registered(done)) => LinkEvent::Registered(done),
+            Some(Message::RetryAfter(later)) => LinkEvent::RetryAfter(later),
+            Some(Message::Superseded(by)) => LinkEvent::Superseded(by),
+            Some(Message::Drain(drain)) => LinkEvent::Drain(drain),
+            Some(other) if asks_for_nothing(other.kind()) => return Ok(()),
+            Some(other) => {
+                return Err(format!("the broker sent {:?}, which is not its to send", other.kind()));
+            }
         };
         self.tell.try_send(event).map_err(|_| "the broker sends more than is taken".to_owned())
     }
+}
+
+/// What a broker may send on a control link and nobody here acts on.
+fn asks_for_nothing(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::Welcome
+            | MessageKind::PathClosed
+            | MessageKind::Crl
+            | MessageKind::Deny
+            | MessageKind::ScoreReport
+    )
 }
 
 /// `span` ± 10 %, so that thousands of links do not ping in step.

@@ -18,7 +18,7 @@ use rand::Rng;
 use rc_proto::Moment;
 use rc_proto::select::eject::reconnect_share;
 use rc_proto::select::{Backoff, Choice, Occupancy, Pin, PinVerdict, ReprobeTimer, Trigger};
-use rc_proto::wire::message::{Drain, Invite, Message, Superseded};
+use rc_proto::wire::message::{Drain, Invite, Superseded};
 use rc_proto::wire::{BrokerId, Generation, InstanceId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -282,17 +282,13 @@ impl Keeper {
     ) -> Result<(), Rejection> {
         loop {
             match link.next_event().await {
-                LinkEvent::Message(Message::Registered(done)) if done.generation == generation => {
-                    return Ok(());
-                }
-                LinkEvent::Message(Message::RetryAfter(later)) => {
+                LinkEvent::Registered(done) if done.generation == generation => return Ok(()),
+                LinkEvent::Registered(_) | LinkEvent::Pong(_) => {}
+                LinkEvent::RetryAfter(later) => {
                     return Err(Rejection::RetryAfter(Duration::from_millis(later.after_ms.into())));
                 }
-                LinkEvent::Message(Message::Superseded(by)) => return Err(Rejection::Superseded(by)),
-                LinkEvent::Message(Message::Drain(_)) => {
-                    return Err(Rejection::Failed("the broker drains".to_owned()));
-                }
-                LinkEvent::Message(_) | LinkEvent::Pong(_) => {}
+                LinkEvent::Superseded(by) => return Err(Rejection::Superseded(by)),
+                LinkEvent::Drain(_) => return Err(Rejection::Failed("the broker drains".to_owned())),
                 LinkEvent::Ended(reason) => return Err(Rejection::Failed(reason)),
             }
         }
@@ -331,12 +327,9 @@ impl Keeper {
                 self.locator.note_pong(&pong);
                 ControlFlow::Continue(())
             }
-            LinkEvent::Message(Message::Drain(drain)) => self.handle_drain(&link.broker, &drain).await,
-            LinkEvent::Message(Message::Superseded(by)) => ControlFlow::Break(HoldEnd::Superseded(by)),
-            LinkEvent::Message(other) => {
-                tracing::trace!(kind = ?other.kind(), "a control message that asks for nothing");
-                ControlFlow::Continue(())
-            }
+            LinkEvent::Drain(drain) => self.handle_drain(&link.broker, &drain).await,
+            LinkEvent::Superseded(by) => ControlFlow::Break(HoldEnd::Superseded(by)),
+            LinkEvent::Registered(_) | LinkEvent::RetryAfter(_) => ControlFlow::Continue(()),
             LinkEvent::Ended(reason) => ControlFlow::Break(HoldEnd::Lost {
                 broker: link.broker.clone(),
                 reason,

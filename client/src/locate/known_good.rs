@@ -110,7 +110,7 @@ mod tests {
         let expectation = Expectation::Name("brokers.example".into());
         let mut store = KnownGoodStore::open(Some(dir.path().to_owned()));
         let source = Source { expectation: expectation.clone(), addresses: vec![address] };
-        store.keep(&[source.clone()], &[(address, expectation)]).await;
+        store.keep(std::slice::from_ref(&source), &[(address, expectation)]).await;
         let again = KnownGoodStore::open(Some(dir.path().to_owned()));
         assert_eq!(again.sources(), [source]);
         assert_eq!(again.history(), [address]);

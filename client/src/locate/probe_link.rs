@@ -29,8 +29,8 @@ pub(crate) struct ProbeFailure {
 }
 
 impl ProbeFailure {
-    fn new(kind: AttemptFailure, reason: impl ToString) -> Self {
-        Self { kind, reason: reason.to_string() }
+    fn new(kind: AttemptFailure, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
     }
 }
 
@@ -45,7 +45,7 @@ impl From<ConnectError> for ProbeFailure {
             }
             ConnectError::Protocol { .. } => AttemptFailure::Protocol,
         };
-        Self::new(kind, error)
+        Self::new(kind, error.to_string())
     }
 }
 
@@ -60,7 +60,10 @@ impl From<FramingError> for ProbeFailure {
             | FramingError::NotAllowed { .. }
             | FramingError::Encode(_) => false,
         };
-        Self::new(if refused { AttemptFailure::Handshake } else { AttemptFailure::Protocol }, error)
+        Self::new(
+            if refused { AttemptFailure::Handshake } else { AttemptFailure::Protocol },
+            error.to_string(),
+        )
     }
 }
 

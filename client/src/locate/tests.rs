@@ -81,10 +81,8 @@ async fn closed_silent_and_posing_addresses_are_named_and_cost_no_service() {
     assert_eq!(located.link.broker, good.id);
     let mut failures = std::collections::BTreeMap::new();
     for _ in 0..3 {
-        match events.next().await.unwrap() {
-            Event::CandidateFailed { address, reason } => failures.insert(address.ip().to_string(), reason),
-            other => panic!("{other:?}"),
-        };
+        let Event::CandidateFailed { address, reason } = events.next().await.unwrap() else { panic!() };
+        failures.insert(address.ip().to_string(), reason);
     }
     assert!(failures["127.0.0.2"].contains("says that it is in/good"), "{failures:?}");
     assert!(failures["127.0.0.3"].contains("gave up"), "{failures:?}");

@@ -181,10 +181,6 @@ fn path_ended(peer: &EndpointId, reason: &str) -> AttachError {
 )]
 /// Target: takes the session that `attach` asks for; identity and ticket were judged. At most `offers_max` channels
 /// wait for the application.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is of another kind, and it has one caller per way to arrive"
-)]
 pub(crate) fn admit<S: PathStream>(
     setup: &SessionSetup,
     controller: EndpointId,

@@ -99,7 +99,7 @@ impl Pair {
 
 /// Bytes whose every position is recognisable.
 fn pattern(offset: usize, length: usize) -> Vec<u8> {
-    (offset..offset + length).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    (offset..offset + length).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect()
 }
 
 async fn flood(mut channel: Channel, total: usize) -> io::Result<Channel> {

@@ -64,16 +64,17 @@ pub(crate) struct FakeBroker {
 impl FakeBroker {
     /// A broker that listens in the world's network.
     pub(crate) fn start(world: &World, id: &str, address: &str, temper: Temper) -> Self {
+        let round_trip = temper.round_trip;
         let credentials = Arc::new(world.ca.credentials(&format!("broker/{id}"), &[SERVICE]));
         let broker = Self {
             id: id.parse().unwrap(),
             address: address.parse().unwrap(),
-            temper: Arc::new(Mutex::new(temper.clone())),
+            temper: Arc::new(Mutex::new(temper)),
             orders: broadcast::Sender::new(16),
             registers: Arc::default(),
             unregisters: Arc::default(),
         };
-        let arrivals = world.net.listen(broker.address, temper.round_trip);
+        let arrivals = world.net.listen(broker.address, round_trip);
         let acceptor = Arc::new(Acceptor::new(credentials, AcceptLimits::default()));
         let service = Service {
             id: broker.id.clone(),
@@ -163,45 +164,49 @@ impl Service {
 
     fn answers(&self, message: Message, temper: &Temper) -> Option<Message> {
         let broker = temper.poses_as.clone().unwrap_or_else(|| self.id.clone());
-        match message {
-            Message::Ping(ping) => Some(self.pong(ping.nonce, broker, temper)),
-            _ if temper.frozen => None,
-            Message::Hello(_) => Some(welcome(broker)),
-            Message::Register(register) => {
-                let generation = register.generation;
-                let role = register.role;
-                self.registers.lock().unwrap().push(register);
-                if temper.supersedes {
-                    let by = InstanceId([0xee; 16]);
-                    return Some(Superseded { by, back_off_ms: 0, ext: Ext::none() }.into());
-                }
-                if let Some(after_ms) = temper.retry_after_ms {
-                    return Some(RetryAfter { after_ms, alternates: vec![], ext: Ext::none() }.into());
-                }
-                Some(Registered { generation, role, ext: Ext::none() }.into())
-            }
-            Message::Unregister(unregister) => {
-                self.unregisters.lock().unwrap().push(unregister);
-                None
-            }
-            _ => None,
+        if let Message::Ping(ping) = message {
+            return Some(pong(ping.nonce, broker, temper));
         }
+        if temper.frozen {
+            return None;
+        }
+        if let Message::Register(register) = message {
+            return Some(self.register(register, temper));
+        }
+        if let Message::Unregister(unregister) = message {
+            self.unregisters.lock().unwrap().push(unregister);
+            return None;
+        }
+        matches!(message, Message::Hello(_)).then(|| welcome(broker))
     }
 
-    fn pong(&self, nonce: u64, broker: BrokerId, temper: &Temper) -> Message {
-        let pong = Pong {
-            nonce,
-            broker,
-            incarnation: Incarnation(1),
-            load: temper.load,
-            paths: 0,
-            accepting: temper.accepting,
-            drain_deadline_ms: None,
-            mesh_healthy: true,
-            ext: Ext::none(),
-        };
-        pong.into()
+    fn register(&self, register: Register, temper: &Temper) -> Message {
+        let (generation, role) = (register.generation, register.role);
+        self.registers.lock().unwrap().push(register);
+        if temper.supersedes {
+            let by = InstanceId([0xee; 16]);
+            return Superseded { by, back_off_ms: 0, ext: Ext::none() }.into();
+        }
+        match temper.retry_after_ms {
+            Some(after_ms) => RetryAfter { after_ms, alternates: vec![], ext: Ext::none() }.into(),
+            None => Registered { generation, role, ext: Ext::none() }.into(),
+        }
     }
+}
+
+fn pong(nonce: u64, broker: BrokerId, temper: &Temper) -> Message {
+    let pong = Pong {
+        nonce,
+        broker,
+        incarnation: Incarnation(1),
+        load: temper.load,
+        paths: 0,
+        accepting: temper.accepting,
+        drain_deadline_ms: None,
+        mesh_healthy: true,
+        ext: Ext::none(),
+    };
+    pong.into()
 }
 
 fn welcome(broker: BrokerId) -> Message {

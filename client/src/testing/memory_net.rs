@@ -32,11 +32,6 @@ impl MemoryNet {
         taken
     }
 
-    /// Nobody listens at `address` any more.
-    pub(crate) fn close(&self, address: SocketAddr) {
-        self.places.lock().unwrap().remove(&address);
-    }
-
     /// Connecting to `address` never ends.
     pub(crate) fn silence(&self, address: SocketAddr) {
         self.silent.lock().unwrap().push(address);
