@@ -17,6 +17,7 @@ pub mod drain;
 pub mod limits;
 pub mod load;
 pub mod paths;
+mod presence;
 pub mod registry;
 pub mod routing;
 pub mod search;

@@ -10,75 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use rc_proto::wire::codes::RegistrationRole;
-use rc_proto::wire::{BrokerId, EndpointId, Generation, Incarnation, InstanceId, JoinSecret, PathId, limits};
+use rc_proto::wire::{BrokerId, EndpointId, Generation, InstanceId, JoinSecret, PathId, limits};
 
-use super::standing::{Claim, Verdict, judge};
+pub use super::presence::{Hint, LinkId, ParkId, Registering, Registration};
+use super::presence::{Parked, PendingJoin, Presence};
+use super::standing::Claim;
 
-/// Remote registrations remembered of one Target; more are not needed to find it.
-const REMOTE_PER_TARGET_MAX: usize = 8;
 /// Opens that watch one Target, the parked ones included: what is tried through other brokers watches too.
 const WATCHES_PER_TARGET_MAX: usize = 256;
-
-/// Numbers the control links of this broker run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct LinkId(pub u64);
-
-/// Numbers a parked open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ParkId(u64);
-
-/// A Target's presence here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration<L> {
-    /// What the Target claimed, with the role that it holds now.
-    pub claim: Claim,
-    /// The control link that it came by.
-    pub link_id: LinkId,
-    /// How the link is reached.
-    pub link: L,
-    /// Round trip to the Target in µs, 0 when it is not known.
-    pub cost_us: u32,
-}
-
-/// A registration that another broker announced: a hint, never the truth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hint {
-    /// The broker that announced it.
-    pub broker: BrokerId,
-    /// That broker's incarnation.
-    pub incarnation: Incarnation,
-    /// What it announced.
-    pub claim: Claim,
-}
-
-/// How a Register ended.
-#[derive(Debug)]
-pub enum Registering<L, P> {
-    /// It stands.
-    Stands {
-        /// With the role that it got.
-        claim: Claim,
-        /// Opens that waited for it; each is to be woken.
-        woken: Vec<P>,
-        /// Older instances here that it superseded; each is to be told.
-        superseded: Vec<Registration<L>>,
-        /// A registration of the same instance that it replaced, on an earlier link.
-        replaced: Option<Registration<L>>,
-    },
-    /// A later started instance holds the identity.
-    Superseded {
-        /// That instance.
-        by: InstanceId,
-    },
-    /// A registration of the same instance with a higher generation stands.
-    Stale {
-        /// The claim that stands.
-        standing: Claim,
-    },
-    /// The identity holds as many registrations here as it may.
-    Full,
-}
 
 /// How a look-up ended.
 #[derive(Debug)]
@@ -114,41 +53,6 @@ pub struct Departed<L, J> {
     pub registrations: Vec<Registration<L>>,
     /// Invites that went out over the link and can no longer be answered.
     pub joins: Vec<J>,
-}
-
-struct Parked<P> {
-    park: ParkId,
-    instance: Option<InstanceId>,
-    wake: P,
-    /// Whether it waits for the Target, rather than for an attempt.
-    waits: bool,
-}
-
-struct PendingJoin<J> {
-    path: PathId,
-    secret: JoinSecret,
-    link_id: LinkId,
-    handover: J,
-}
-
-struct Presence<L, P, J> {
-    registrations: Vec<Registration<L>>,
-    hints: Vec<Hint>,
-    parked: Vec<Parked<P>>,
-    joins: Vec<PendingJoin<J>>,
-    next_park: u64,
-}
-
-impl<L, P, J> Default for Presence<L, P, J> {
-    fn default() -> Self {
-        Self {
-            registrations: Vec::new(),
-            hints: Vec::new(),
-            parked: Vec::new(),
-            joins: Vec::new(),
-            next_park: 0,
-        }
-    }
 }
 
 /// The registry of one broker.
@@ -408,98 +312,6 @@ impl<L: Clone, P, J> Registry<L, P, J> {
 fn is_same_secret(a: &JoinSecret, b: &JoinSecret) -> bool {
     let difference = a.0.iter().zip(b.0.iter()).fold(0_u8, |seen, (x, y)| seen | (x ^ y));
     std::hint::black_box(difference) == 0
-}
-
-impl<L: Clone, P, J> Presence<L, P, J> {
-    fn is_empty(&self) -> bool {
-        self.registrations.is_empty()
-            && self.hints.is_empty()
-            && self.parked.is_empty()
-            && self.joins.is_empty()
-    }
-
-    fn find(&self, instance: Option<InstanceId>) -> Option<Registration<L>> {
-        self.registrations
-            .iter()
-            .filter(|found| found.claim.answers(instance))
-            .min_by_key(|found| (found.claim.role.0, std::cmp::Reverse(found.claim.generation)))
-            .cloned()
-    }
-
-    fn hints_for(&self, instance: Option<InstanceId>) -> Vec<Hint> {
-        let mut hints: Vec<_> =
-            self.hints.iter().filter(|hint| hint.claim.answers(instance)).cloned().collect();
-        hints.sort_by(|a, b| a.claim.role.0.cmp(&b.claim.role.0).then(a.broker.cmp(&b.broker)));
-        hints
-    }
-
-    fn register(&mut self, mut new: Registration<L>, now_ms: u64) -> Registering<L, P> {
-        new.claim.clamp_start(now_ms);
-        for hint in &self.hints {
-            if let Verdict::OlderInstance = judge(&hint.claim, &new.claim) {
-                return Registering::Superseded { by: hint.claim.instance };
-            }
-        }
-        for found in &self.registrations {
-            match judge(&found.claim, &new.claim) {
-                Verdict::OlderInstance => return Registering::Superseded { by: found.claim.instance },
-                Verdict::OlderGeneration if found.link_id != new.link_id => {
-                    return Registering::Stale { standing: found.claim.clone() };
-                }
-                Verdict::OlderGeneration | Verdict::Replaces | Verdict::Supersedes | Verdict::Beside => {}
-            }
-        }
-        let same_instance =
-            self.registrations.iter().position(|found| found.claim.instance == new.claim.instance);
-        if same_instance.is_none() && self.registrations.len() >= limits::REGISTRATIONS_PER_IDENTITY_MAX {
-            return Registering::Full;
-        }
-        let replaced = same_instance.map(|index| self.registrations.remove(index));
-        let superseded = self.demote_older(&new.claim);
-        self.hints.retain(|hint| judge(&hint.claim, &new.claim) != Verdict::Replaces);
-        let claim = new.claim.clone();
-        self.registrations.push(new);
-        let replaced =
-            replaced.filter(|old| self.registrations.last().is_some_and(|new| new.link_id != old.link_id));
-        Registering::Stands { woken: self.wake(&claim), claim, superseded, replaced }
-    }
-
-    /// Gives every older instance here the role resume, and returns those that had another one.
-    fn demote_older(&mut self, newer: &Claim) -> Vec<Registration<L>> {
-        let mut told = Vec::new();
-        for found in &mut self.registrations {
-            if judge(&found.claim, newer) == Verdict::Supersedes
-                && found.claim.role != RegistrationRole::RESUME
-            {
-                found.claim.role = RegistrationRole::RESUME;
-                told.push(found.clone());
-            }
-        }
-        told
-    }
-
-    fn take_hint(&mut self, mut hint: Hint, now_ms: u64) -> (Vec<P>, Vec<Registration<L>>) {
-        hint.claim.clamp_start(now_ms);
-        self.hints.retain(|known| {
-            !(known.broker == hint.broker && known.claim.instance == hint.claim.instance)
-                && judge(&known.claim, &hint.claim) != Verdict::Replaces
-        });
-        if self.hints.len() >= REMOTE_PER_TARGET_MAX {
-            self.hints.remove(0);
-        }
-        let superseded = self.demote_older(&hint.claim);
-        self.registrations.retain(|found| judge(&found.claim, &hint.claim) != Verdict::Replaces);
-        let woken = self.wake(&hint.claim);
-        self.hints.push(hint);
-        (woken, superseded)
-    }
-
-    fn wake(&mut self, claim: &Claim) -> Vec<P> {
-        self.parked
-            .extract_if(.., |parked| claim.answers(parked.instance))
-            .map(|parked| parked.wake)
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 
+use rc_proto::wire::Incarnation;
+use rc_proto::wire::codes::RegistrationRole;
+
 use super::*;
 
 type Sut = Registry<&'static str, mpsc::Sender<u32>, u32>;

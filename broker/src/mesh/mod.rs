@@ -3,6 +3,7 @@
 //! The decisions (who is a member, which of two links stays, what answers mean) are in `rc_proto::mesh`; here are the
 //! sockets, the queues and the one lock around that state. No lock is held across an await.
 
+mod conversation;
 mod dial;
 mod link;
 mod locate;
