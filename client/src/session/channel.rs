@@ -1,5 +1,6 @@
 //! A channel as a byte stream: reads and writes go straight into the session under its lock.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::SessionCore;
 use super::handle::Owner;
+use super::waits::Fate;
 
 /// One ordered stream of bytes each way, inside a session.
 ///
@@ -63,6 +65,18 @@ impl Channel {
     /// The session it belongs to.
     pub fn session(&self) -> SessionId {
         self.core().session_id()
+    }
+
+    /// Waits until the channel is of no use any more: the peer reset it, or the session ended. For work that is busy
+    /// elsewhere and neither reads nor writes meanwhile. The future does not keep the session alive.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (core, id) = (self.owner.shared_core(), self.id);
+        async move {
+            let fate = poll_fn(|context| core.poll_fate(id, &Fate::Opened, context)).await;
+            if !matches!(fate, Fate::Reset { .. }) {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Gives the channel up in both directions, and tells the peer why.

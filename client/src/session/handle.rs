@@ -62,7 +62,7 @@ impl Owner {
         &self.core
     }
 
-    fn shared_core(&self) -> Arc<SessionCore> {
+    pub(super) fn shared_core(&self) -> Arc<SessionCore> {
         Arc::clone(&self.core)
     }
 }

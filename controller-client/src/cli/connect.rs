@@ -1,6 +1,7 @@
 //! `connect`: standard input and output joined to one service; what OpenSSH's `ProxyCommand` runs.
 
-use rc_client::OpenOptions;
+use rc_client::cli::failure;
+use rc_client::{OpenOptions, SessionEnd};
 use rc_daemon::cli::CommonArgs;
 use rc_daemon::{ExitStatus, Failure};
 use rc_proto::wire::codes::Class;
@@ -41,6 +42,9 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ConnectArgs) -> Result<
 
 /// What a broken channel or local stream means for the exit code.
 pub(super) fn broken(error: &std::io::Error) -> Failure {
+    if let Some(end) = error.get_ref().and_then(|inner| inner.downcast_ref::<SessionEnd>()) {
+        return failure(end.kind(), end);
+    }
     let status = match error.kind() {
         std::io::ErrorKind::ConnectionReset => ExitStatus::Refused,
         std::io::ErrorKind::ConnectionAborted => ExitStatus::SessionLost,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rc_client::OpenOptions;
+use rc_client::cli::failure;
 use rc_daemon::cli::CommonArgs;
 use rc_daemon::output::notice;
 use rc_daemon::shutdown::Shutdown;
@@ -50,7 +51,7 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ForwardArgs) -> Result<
         ));
     }
     let outcome = tokio::select! {
-        end = session.ended() => Err(Failure::from_error(ExitStatus::SessionLost, end)),
+        end = session.ended() => Err(failure(end.kind(), end)),
         () = accept(listener, &session, &arguments.service) => Ok(ExitStatus::Ok),
         () = shutdown.graceful().cancelled() => Ok(shutdown.exit_status()),
     };

@@ -9,6 +9,8 @@ use super::platform::{RawTerminal, TerminalSignals, terminal_size};
 
 /// Bytes of one read.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes typed ahead of what the Target takes.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
 /// What `~?` shows.
 const ESCAPES: &str = "At the start of a line:  ~.  ends the shell   ~~  sends one ~   ~?  this help";
 
@@ -19,6 +21,8 @@ pub(super) enum ShellEnd {
     Exit(ShellExit),
     /// The user typed `~.`.
     Escaped,
+    /// A signal ended it here.
+    Signalled(&'static str),
     /// The channel ended without a word from the command.
     Lost,
 }
@@ -121,7 +125,8 @@ where
     }
 }
 
-/// Sends what is typed, window changes and signals; returns only when the user ends the shell.
+/// Sends what is typed, window changes and signals; returns only when the user ends the shell. While the Target takes
+/// nothing, signals and the escape still work.
 async fn transmit<C, I>(
     to_target: &mut WriteHalf<C>,
     mut input: I,
@@ -134,21 +139,73 @@ where
 {
     let mut watch = EscapeWatch::new();
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut open = true;
+    let mut waiting = Waiting::default();
+    let (mut open, mut interrupted) = (true, false);
     loop {
-        let frames = tokio::select! {
-            name = signals.next() => signal_frames(name, on_terminal),
-            count = input.read(&mut buffer), if open => {
+        tokio::select! {
+            name = signals.next() => {
+                let blocked = !waiting.is_empty();
+                if ends_here(name, blocked || interrupted) {
+                    return Ok(ShellEnd::Signalled(name));
+                }
+                interrupted |= name == "INT";
+                waiting.add(&signal_frames(name, on_terminal))?;
+            }
+            written = to_target.write(waiting.bytes()), if !waiting.is_empty() => {
+                waiting.taken(written.map_err(ShellError::Channel)?);
+            }
+            count = input.read(&mut buffer), if open && waiting.has_room() => {
                 let bytes = buffer.get(..count.map_err(ShellError::Local)?).unwrap_or_default();
                 open = !bytes.is_empty();
                 match typed(&mut watch, bytes, on_terminal) {
-                    Some(frames) => frames,
+                    Some(frames) => waiting.add(&frames)?,
                     None => return Ok(ShellEnd::Escaped),
                 }
             }
-        };
-        for frame in &frames {
-            send(to_target, frame).await?;
+        }
+    }
+}
+
+/// Whether a signal ends the shell here rather than being passed on: an interrupt is passed on first, and ends it when
+/// it comes again or when nothing gets through.
+fn ends_here(name: &str, hopeless: bool) -> bool {
+    match name {
+        "WINCH" => false,
+        "INT" => hopeless,
+        _ => true,
+    }
+}
+
+/// Frames that the channel has not taken yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Waiting {
+    fn add(&mut self, frames: &[ShellFrame]) -> Result<(), ShellError> {
+        let wrong = |error: rc_proto::wire::EncodeError| ShellError::Protocol(error.to_string());
+        frames.iter().try_for_each(|frame| frame.encode(&mut self.bytes)).map_err(wrong)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(self.taken..).unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes().is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes().len() < WAITING_BYTES_MAX
+    }
+
+    fn taken(&mut self, count: usize) {
+        self.taken += count;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.taken = 0;
         }
     }
 }
@@ -228,6 +285,27 @@ mod tests {
         assert_eq!(end, ShellEnd::Exit(exit));
         let seen = far.await.unwrap();
         assert_eq!(seen[1..], [ShellFrame::Input(b"~.\nhi".to_vec()), ShellFrame::InputEnd]);
+    }
+
+    #[test]
+    fn an_interrupt_is_passed_on_first_and_ends_the_shell_when_nothing_gets_through() {
+        assert!(!ends_here("INT", false));
+        assert!(ends_here("INT", true));
+        assert!(ends_here("TERM", false));
+        assert!(!ends_here("WINCH", true));
+    }
+
+    #[test]
+    fn what_waits_is_sent_in_order_and_bounded() {
+        let mut waiting = Waiting::default();
+        waiting.add(&[ShellFrame::Input(b"ab".to_vec()), ShellFrame::InputEnd]).unwrap();
+        assert_eq!(waiting.bytes(), [2, 0, 0, 2, b'a', b'b', 3, 0, 0, 0]);
+        waiting.taken(6);
+        assert_eq!(waiting.bytes(), [3, 0, 0, 0]);
+        waiting.taken(4);
+        assert!(waiting.is_empty() && waiting.has_room());
+        waiting.add(&[ShellFrame::Input(vec![0; WAITING_BYTES_MAX])]).unwrap();
+        assert!(!waiting.has_room());
     }
 
     #[tokio::test]

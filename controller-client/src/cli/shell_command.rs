@@ -1,8 +1,10 @@
 //! `shell`: a session, its shell channel, and the exit status of the remote command.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use rc_client::OpenOptions;
+use rc_client::cli::failure;
 use rc_daemon::cli::CommonArgs;
 use rc_daemon::output::notice;
 use rc_daemon::{ExitStatus, Failure};
@@ -14,9 +16,12 @@ use super::arguments::ShellArgs;
 use super::session::{Running, open};
 use super::shell::{Local, ShellEnd, ShellError, run as run_shell, start};
 use super::standard::StandardInput;
+use crate::session::Session;
 
 /// A command that a signal killed exits with this plus the signal's number where it is known, as shells do.
 const SIGNAL_BASE: u8 = 128;
+/// How long the end of a session may come behind the end of its channel.
+const SESSION_END_WAIT: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(common: &CommonArgs, arguments: &ShellArgs) -> Result<ExitStatus, Failure> {
     let service: ServiceName =
@@ -37,24 +42,44 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ShellArgs) -> Result<Ex
     let local =
         Local { input: StandardInput::new(), output: tokio::io::stdout(), errors: tokio::io::stderr() };
     let end = run_shell(channel, start(command, want_terminal), local).await;
-    let end = match end {
-        Ok(ShellEnd::Lost) | Err(ShellError::Channel(_)) => {
-            let ended = tokio::time::timeout(std::time::Duration::from_millis(200), session.ended()).await;
-            let why =
-                ended.map_or_else(|_| "the shell ended without a status".to_owned(), |end| end.to_string());
-            Err(Failure::new(ExitStatus::SessionLost, why, &arguments.target, ""))
-        }
-        Ok(end) => Ok(end),
-        Err(error) => Err(Failure::from_error(ExitStatus::Internal, error)),
-    };
-    running.stop().await;
-    match end? {
-        ShellEnd::Exit(exit) => exit_status(&exit),
-        ShellEnd::Escaped => {
+    let outcome = match end {
+        Ok(ShellEnd::Exit(exit)) => exit_status(&exit),
+        Ok(ShellEnd::Escaped) => {
             notice("Connection ended.");
             Ok(ExitStatus::Ok)
         }
-        ShellEnd::Lost => Ok(ExitStatus::SessionLost),
+        Ok(ShellEnd::Signalled("INT")) => Ok(ExitStatus::Interrupted),
+        Ok(ShellEnd::Signalled(name)) => Ok(ExitStatus::Remote(SIGNAL_BASE + signal_number(name))),
+        Ok(ShellEnd::Lost) => Err(lost(&session, "the shell ended without a status").await),
+        Err(ShellError::Channel(error)) => Err(lost(&session, &error.to_string()).await),
+        Err(error @ (ShellError::Local(_) | ShellError::Protocol(_))) => {
+            Err(Failure::from_error(ExitStatus::Internal, error))
+        }
+    };
+    running.stop().await;
+    outcome
+}
+
+/// Why the shell's channel ended: the session's own words when it ended too.
+async fn lost(session: &Session, otherwise: &str) -> Failure {
+    match tokio::time::timeout(SESSION_END_WAIT, session.ended()).await {
+        Ok(end) => failure(end.kind(), end),
+        Err(_still_there) => Failure::from_error(ExitStatus::SessionLost, otherwise),
+    }
+}
+
+fn signal_number(name: &str) -> u8 {
+    match name {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ABRT" => 6,
+        "KILL" => 9,
+        "SEGV" => 11,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        "TERM" => 15,
+        _ => 0,
     }
 }
 
@@ -64,19 +89,7 @@ fn exit_status(exit: &ShellExit) -> Result<ExitStatus, Failure> {
     }
     if let Some(signal) = &exit.signal {
         notice(&format!("The command was ended by signal {signal}."));
-        let number = match signal.as_str() {
-            "HUP" => 1,
-            "INT" => 2,
-            "QUIT" => 3,
-            "ABRT" => 6,
-            "KILL" => 9,
-            "SEGV" => 11,
-            "PIPE" => 13,
-            "ALRM" => 14,
-            "TERM" => 15,
-            _ => 0,
-        };
-        return Ok(ExitStatus::Remote(SIGNAL_BASE + number));
+        return Ok(ExitStatus::Remote(SIGNAL_BASE + signal_number(signal)));
     }
     Ok(ExitStatus::Remote(exit.status.unwrap_or(u8::MAX)))
 }

@@ -56,13 +56,14 @@ impl Consent {
             return Verdict::No("consent is required and nobody is at the terminal");
         };
         let question = async {
+            // The time to answer begins when the question is shown, not while another one is.
             let mut typed = typed.lock().await;
             while typed.try_recv().is_ok() {}
             notice(&format!("{} asks for {}. Allow? [y/N]", offer.controller(), offer.service()));
-            typed.recv().await
+            tokio::time::timeout(timeout, typed.recv()).await
         };
         tokio::select! {
-            answer = tokio::time::timeout(timeout, question) => match answer {
+            answer = question => match answer {
                 Ok(Some(line)) => verdict(&line),
                 Ok(None) => Verdict::No("the terminal was closed"),
                 Err(_elapsed) => {

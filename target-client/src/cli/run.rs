@@ -137,7 +137,8 @@ async fn serve(offer: Offer, services: Arc<ServiceTable>, consent: Consent) {
     };
     let short: String = session.to_string().chars().take(8).collect();
     notice(&format!("▶ {who} is in control: {what}. End it with: {BINARY} disconnect {short}"));
-    match service.run(&mut channel).await {
+    let lost = Box::pin(channel.lost());
+    match service.run(&mut channel, lost).await {
         Ok(()) => notice(&format!("■ {who} has left: {what}.")),
         Err(error) => {
             notice(&format!("■ {who} has left: {what} ({error})."));

@@ -155,16 +155,13 @@ pub(crate) fn spawn_shell(start: &ShellStart, run_as: Option<&str>) -> Result<Sh
 fn command_line(account: &Account, command: Option<&str>, switch: bool) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
     if switch {
-        let switched = [
-            "setpriv",
-            "--reuid",
-            &account.name,
-            "--regid",
-            &account.name,
-            "--init-groups",
-            "--inh-caps=-all",
-            "--",
-        ];
+        // Numbers, since an account's group need not have its name.
+        let (user, group) = account.ids.map_or_else(
+            || (account.name.clone(), account.name.clone()),
+            |(user, group)| (user.to_string(), group.to_string()),
+        );
+        let switched =
+            ["setpriv", "--reuid", &user, "--regid", &group, "--init-groups", "--inh-caps=-all", "--"];
         line.extend(switched.into_iter().map(OsString::from));
     }
     line.push(account.shell.clone().into_os_string());

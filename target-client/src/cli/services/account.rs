@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Name, home and shell of an account of this machine.
+/// Who an account of this machine is, its home and its shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
     /// Login name.
     pub(crate) name: String,
+    /// User and primary group, as numbers.
+    pub(crate) ids: Option<(u32, u32)>,
     /// Home directory.
     pub(crate) home: PathBuf,
     /// Login shell.
@@ -29,6 +31,7 @@ impl Account {
         }
         let variable = |name: &str| std::env::var(name).ok();
         Self {
+            ids: None,
             name: variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "unknown".to_owned()),
             home: variable("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
             shell: variable("SHELL").map_or_else(|| PathBuf::from("/bin/sh"), PathBuf::from),
@@ -37,9 +40,10 @@ impl Account {
 
     fn from_passwd_line(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.lines().next()?.split(':').collect();
-        let [name, _, _, _, _, home, shell] = fields.as_slice() else { return None };
+        let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
         let shell = if shell.is_empty() { "/bin/sh" } else { shell };
-        Some(Self { name: (*name).to_owned(), home: PathBuf::from(home), shell: PathBuf::from(shell) })
+        let ids = uid.parse().ok().zip(gid.parse().ok());
+        Some(Self { name: (*name).to_owned(), ids, home: PathBuf::from(home), shell: PathBuf::from(shell) })
     }
 }
 
@@ -50,6 +54,7 @@ mod tests {
     #[test]
     fn a_passwd_line_names_home_and_shell() {
         let account = Account::from_passwd_line("ann:x:1000:1000:Ann,,,:/home/ann:/bin/bash\n").unwrap();
+        assert_eq!(account.ids, Some((1000, 1000)));
         assert_eq!(account.home, PathBuf::from("/home/ann"));
         assert_eq!(account.shell, PathBuf::from("/bin/bash"));
         let account = Account::from_passwd_line("ann:x:1000:1000::/home/ann:").unwrap();

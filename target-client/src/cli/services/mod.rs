@@ -10,6 +10,7 @@ mod stream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 use rc_proto::wire::ServiceName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,6 +20,9 @@ pub(crate) use account::Account;
 /// A channel as a service sees it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Ends when the channel of a service is of no use any more, however busy the service is elsewhere.
+pub(crate) type Lost = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What stands behind one service name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +82,9 @@ pub(crate) enum ServiceError {
         /// Its exit status.
         status: std::process::ExitStatus,
     },
+    /// The channel was reset or its session ended.
+    #[error("the channel was lost")]
+    Lost,
     /// The channel or the local end broke.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -113,14 +120,25 @@ impl Service {
     ///
     /// # Errors
     /// When the local end cannot be reached or started, or either end breaks.
-    pub(crate) async fn run(&self, channel: impl Stream) -> Result<(), ServiceError> {
+    pub(crate) async fn run(&self, channel: impl Stream, lost: Lost) -> Result<(), ServiceError> {
         match self {
-            Self::Shell { run_as } => shell::run(channel, run_as.as_deref()).await,
-            Self::Tcp { host, port } => stream::tcp(channel, host, *port).await,
-            Self::Pipe { command } => pipe::run(channel, command).await,
-            Self::Echo => stream::echo(channel).await,
-            Self::Sink => stream::sink(channel).await,
+            // A shell hangs its processes up before it ends.
+            Self::Shell { run_as } => shell::run(channel, lost, run_as.as_deref()).await,
+            Self::Tcp { host, port } => unless_lost(stream::tcp(channel, host, *port), lost).await,
+            Self::Pipe { command } => unless_lost(pipe::run(channel, command), lost).await,
+            Self::Echo => unless_lost(stream::echo(channel), lost).await,
+            Self::Sink => unless_lost(stream::sink(channel), lost).await,
         }
+    }
+}
+
+async fn unless_lost(
+    work: impl Future<Output = Result<(), ServiceError>>,
+    lost: Lost,
+) -> Result<(), ServiceError> {
+    tokio::select! {
+        ended = work => ended,
+        () = lost => Err(ServiceError::Lost),
     }
 }
 

@@ -10,7 +10,7 @@ use rc_proto::wire::Ext;
 use rc_proto::wire::shell::{ShellDecoder, ShellExit, ShellFrame, ShellStart};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use super::{ServiceError, Stream};
+use super::{Lost, ServiceError, Stream};
 use crate::cli::platform::{ShellInput, ShellProcess, spawn_shell};
 
 /// How long the Controller may take to say what to run.
@@ -24,7 +24,7 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(2);
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Serves one shell channel until the command has ended or the channel is lost.
-pub(super) async fn run(channel: impl Stream, run_as: Option<&str>) -> Result<(), ServiceError> {
+pub(super) async fn run(channel: impl Stream, lost: Lost, run_as: Option<&str>) -> Result<(), ServiceError> {
     let (from_peer, mut to_peer) = tokio::io::split(channel);
     let mut frames = Frames { from_peer, decoder: ShellDecoder::default() };
     let start = match tokio::time::timeout(START_DEADLINE, frames.next()).await {
@@ -35,7 +35,7 @@ pub(super) async fn run(channel: impl Stream, run_as: Option<&str>) -> Result<()
         Err(_elapsed) => return Err(ServiceError::Protocol("no Start within 10 s".to_owned())),
     };
     let exit = match spawn_shell(&start, run_as) {
-        Ok(process) => attend(process, &start, frames, &mut to_peer).await?,
+        Ok(process) => attend(process, &start, frames, lost, &mut to_peer).await?,
         Err(error) => {
             Some(ShellExit { status: None, signal: None, failure: Some(error.to_string()), ext: Ext::none() })
         }
@@ -52,6 +52,7 @@ async fn attend<S: Stream>(
     process: ShellProcess,
     start: &ShellStart,
     frames: Frames<S>,
+    channel_lost: Lost,
     to_peer: &mut WriteHalf<S>,
 ) -> Result<Option<ShellExit>, ServiceError> {
     let ShellProcess { mut input, mut output, mut error_output, mut child } = process;
@@ -68,6 +69,7 @@ async fn attend<S: Stream>(
         tokio::select! {
             status = finished => status.map(Some),
             lost = lost => lost.map(|()| None),
+            () = channel_lost => Ok(None),
         }
     };
     // Whatever is left of the group goes with its channel, as it would with its terminal.
@@ -228,7 +230,7 @@ mod tests {
     impl Peer {
         async fn start(command: Option<&str>, terminal: bool) -> Self {
             let (near, far) = tokio::io::duplex(64 * 1024);
-            tokio::spawn(run(far, None));
+            tokio::spawn(run(far, Box::pin(std::future::pending()), None));
             let (from_peer, to_target) = tokio::io::split(near);
             let mut peer = Self { frames: Frames { from_peer, decoder: ShellDecoder::default() }, to_target };
             let size = WindowSize { columns: 91, rows: 33 };
@@ -320,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn something_else_than_start_is_refused() {
         let (near, far) = tokio::io::duplex(1024);
-        let service = tokio::spawn(run(far, None));
+        let service = tokio::spawn(run(far, Box::pin(std::future::pending()), None));
         let (_from, mut to_target) = tokio::io::split(near);
         send(&mut to_target, &ShellFrame::InputEnd).await.unwrap();
         assert!(matches!(service.await.unwrap(), Err(ServiceError::Protocol(_))));
