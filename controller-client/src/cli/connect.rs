@@ -8,14 +8,20 @@ use rc_proto::wire::codes::Class;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::arguments::ConnectArgs;
-use super::session::{Running, open};
+use super::session::{Running, open, with_controller_until_interrupted};
 use super::standard::StandardInput;
 
 /// Bytes of one read.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub(super) async fn run(common: &CommonArgs, arguments: &ConnectArgs) -> Result<ExitStatus, Failure> {
-    let running = Running::start(common, &arguments.ticket)?;
+    with_controller_until_interrupted(common, &arguments.ticket, async |running| {
+        join(running, arguments).await.map(|()| ExitStatus::Ok)
+    })
+    .await
+}
+
+async fn join(running: &Running, arguments: &ConnectArgs) -> Result<(), Failure> {
     let session = running.connect(&arguments.target).await?;
     let channel = open(&session, &arguments.service, OpenOptions::default().class(Class::SCREEN)).await?;
     let (mut from_target, mut to_target) = tokio::io::split(channel);
@@ -35,9 +41,7 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ConnectArgs) -> Result<
             Err(error) => Err(error),
         },
     };
-    outcome.map_err(|error| broken(&error))?;
-    running.stop().await;
-    Ok(ExitStatus::Ok)
+    outcome.map_err(|error| broken(&error))
 }
 
 /// What a broken channel or local stream means for the exit code.

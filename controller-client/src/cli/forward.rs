@@ -1,11 +1,12 @@
 //! `forward`: a local listener; each connection becomes one channel of one session.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rc_client::OpenOptions;
 use rc_client::cli::failure;
 use rc_daemon::cli::CommonArgs;
-use rc_daemon::output::notice;
+use rc_daemon::output::{Output, notice};
 use rc_daemon::shutdown::Shutdown;
 use rc_daemon::{ExitStatus, Failure};
 use rc_proto::wire::ServiceName;
@@ -16,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::arguments::ForwardArgs;
-use super::session::Running;
+use super::session::{Running, with_controller};
 use crate::session::Session;
 
 /// Connections at once: the channels that a session may have open.
@@ -36,12 +37,23 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ForwardArgs) -> Result<
     let address = listener
         .local_addr()
         .map_err(|error| Failure::new(ExitStatus::Internal, error, arguments.listen, ""))?;
-    let running = Running::start(common, &arguments.ticket)?;
-    let session = tokio::select! {
-        session = running.connect(&arguments.target) => session?,
-        () = shutdown.graceful().cancelled() => return Ok(shutdown.exit_status()),
-    };
-    let output = common.output();
+    with_controller(common, &arguments.ticket, async |running| {
+        tokio::select! {
+            outcome = carry_all(common.output(), running, arguments, listener, address) => outcome,
+            () = shutdown.graceful().cancelled() => Ok(shutdown.exit_status()),
+        }
+    })
+    .await
+}
+
+async fn carry_all(
+    output: Output,
+    running: &Running,
+    arguments: &ForwardArgs,
+    listener: TcpListener,
+    address: SocketAddr,
+) -> Result<ExitStatus, Failure> {
+    let session = running.connect(&arguments.target).await?;
     if output.is_json() {
         output.json(&serde_json::json!({ "listening": address, "service": arguments.service }))?;
     } else {
@@ -50,13 +62,10 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ForwardArgs) -> Result<
             arguments.service, arguments.target
         ));
     }
-    let outcome = tokio::select! {
+    tokio::select! {
         end = session.ended() => Err(failure(end.kind(), end)),
         () = accept(listener, &session, &arguments.service) => Ok(ExitStatus::Ok),
-        () = shutdown.graceful().cancelled() => Ok(shutdown.exit_status()),
-    };
-    running.stop().await;
-    outcome
+    }
 }
 
 async fn accept(listener: TcpListener, session: &Session, service: &ServiceName) {

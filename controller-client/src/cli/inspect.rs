@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::BINARY;
 use super::arguments::PingArgs;
-use super::session::Running;
+use super::session::{Running, with_controller_until_interrupted};
 use super::settings;
 use crate::controller::Controller;
 
@@ -46,8 +46,13 @@ pub(super) async fn probe(common: &CommonArgs, name: Option<&str>) -> Result<Exi
 
 /// Round trips through the session itself.
 pub(super) async fn ping(common: &CommonArgs, arguments: &PingArgs) -> Result<ExitStatus, Failure> {
-    let output = common.output();
-    let running = Running::start(common, &arguments.ticket)?;
+    with_controller_until_interrupted(common, &arguments.ticket, async |running| {
+        measure(common.output(), running, arguments).await
+    })
+    .await
+}
+
+async fn measure(output: Output, running: &Running, arguments: &PingArgs) -> Result<ExitStatus, Failure> {
     let session = running.connect(&arguments.target).await?;
     let mut samples_ms = Vec::new();
     for number in 1..=arguments.count {
@@ -81,7 +86,6 @@ pub(super) async fn ping(common: &CommonArgs, arguments: &PingArgs) -> Result<Ex
         "samples_ms": samples_ms, "paths": paths,
     });
     output.answer(&value, &table)?;
-    running.stop().await;
     Ok(ExitStatus::Ok)
 }
 

@@ -87,10 +87,10 @@ async fn dispatch(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let output = common.output();
     match &arguments.command {
         Verb::Shell(verb) => shell_command::run(common, verb).await,
-        Verb::Connect(verb) => interruptible(connect::run(common, verb)).await,
+        Verb::Connect(verb) => connect::run(common, verb).await,
         Verb::Forward(verb) => forward::run(common, verb).await,
-        Verb::Pipe(verb) => interruptible(pipe::run(common, verb)).await,
-        Verb::Ping(verb) => interruptible(inspect::ping(common, verb)).await,
+        Verb::Pipe(verb) => pipe::run(common, verb).await,
+        Verb::Ping(verb) => inspect::ping(common, verb).await,
         Verb::Probe { name } => interruptible(inspect::probe(common, name.as_deref())).await,
         Verb::Status => inspect::status(output).await,
         Verb::Events { socket } => interruptible(rc_client::cli::admin::print_events(socket, output)).await,
@@ -99,7 +99,7 @@ async fn dispatch(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     }
 }
 
-/// Ends the work on Ctrl-C with its own exit code; dropping the future ends its sessions.
+/// Ends work that holds no session on Ctrl-C, with its own exit code.
 async fn interruptible(
     work: impl Future<Output = Result<ExitStatus, Failure>>,
 ) -> Result<ExitStatus, Failure> {

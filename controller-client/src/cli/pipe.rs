@@ -8,6 +8,7 @@ use rc_client::OpenOptions;
 use rc_daemon::cli::CommonArgs;
 use rc_daemon::output::notice;
 use rc_daemon::{ExitStatus, Failure};
+use rc_proto::wire::ServiceName;
 use rc_proto::wire::codes::Class;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::arguments::PipeArgs;
 use super::connect::broken;
-use super::session::{Running, open};
+use super::session::{Running, open, with_controller_until_interrupted};
 use super::standard::StandardInput;
 
 /// Bytes of one read.
@@ -35,9 +36,20 @@ pub(super) async fn run(common: &CommonArgs, arguments: &PipeArgs) -> Result<Exi
     let service = service.parse().map_err(|error| {
         Failure::new(ExitStatus::Usage, error, &service, "name a pipe that the target offers")
     })?;
-    let running = Running::start(common, &arguments.ticket)?;
+    with_controller_until_interrupted(common, &arguments.ticket, async |running| {
+        send(common, running, arguments, &service).await
+    })
+    .await
+}
+
+async fn send(
+    common: &CommonArgs,
+    running: &Running,
+    arguments: &PipeArgs,
+    service: &ServiceName,
+) -> Result<ExitStatus, Failure> {
     let session = running.connect(&arguments.target).await?;
-    let channel = open(&session, &service, OpenOptions::default().class(Class::BULK)).await?;
+    let channel = open(&session, service, OpenOptions::default().class(Class::BULK)).await?;
     let (mut from_target, mut to_target) = tokio::io::split(channel);
     let progress = progress(arguments.quiet);
     let sending = async {
@@ -49,7 +61,6 @@ pub(super) async fn run(common: &CommonArgs, arguments: &PipeArgs) -> Result<Exi
     let receiving = copy(&mut from_target, &mut answer, &progress, false);
     let (sent, received) = exchange(sending, receiving).await.map_err(|error| broken(&error))?;
     progress.finish_and_clear();
-    running.stop().await;
     report(common, sent.as_ref(), &received);
     match (&sent, &answer.sink) {
         (Some(sent), Some(answer)) => compare(sent, answer),

@@ -50,10 +50,37 @@ impl admin::Administered for AdministeredController {
     }
 }
 
+/// Does `work` with a Controller and ends its sessions in order afterwards, however the work ends.
+pub(super) async fn with_controller(
+    common: &CommonArgs,
+    ticket: &TicketArgs,
+    work: impl AsyncFnOnce(&Running) -> Result<ExitStatus, Failure>,
+) -> Result<ExitStatus, Failure> {
+    let running = Running::start(common, ticket)?;
+    let outcome = work(&running).await;
+    running.stop().await;
+    outcome
+}
+
+/// As [`with_controller`]; Ctrl-C ends the work with its own exit code.
+pub(super) async fn with_controller_until_interrupted(
+    common: &CommonArgs,
+    ticket: &TicketArgs,
+    work: impl AsyncFnOnce(&Running) -> Result<ExitStatus, Failure>,
+) -> Result<ExitStatus, Failure> {
+    let work = async |running: &Running| {
+        tokio::select! {
+            outcome = work(running) => outcome,
+            Ok(()) = tokio::signal::ctrl_c() => Ok(ExitStatus::Interrupted),
+        }
+    };
+    with_controller(common, ticket, work).await
+}
+
 impl Running {
     /// Reads the configuration and starts the Controller. Without an admin socket (a read-only runtime directory) it
     /// works all the same.
-    pub(super) fn start(common: &CommonArgs, ticket: &TicketArgs) -> Result<Self, Failure> {
+    fn start(common: &CommonArgs, ticket: &TicketArgs) -> Result<Self, Failure> {
         let config = settings::read(&settings::load(common, None))?;
         let tickets = Tickets::choose(ticket, &config)?;
         let controller = Controller::start(config.client).map_err(|error| failure(error.kind(), error))?;
@@ -82,7 +109,7 @@ impl Running {
     }
 
     /// Ends sessions, the control link and the admin socket.
-    pub(super) async fn stop(mut self) {
+    async fn stop(mut self) {
         self.controller.shutdown().await;
         self.stop.cancel();
         if let Some(administration) = self.administration.take() {

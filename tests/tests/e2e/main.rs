@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a failed step of a test is a panic with its place"
 )]
@@ -11,5 +12,6 @@ mod bad_input;
 mod bytes;
 mod control;
 mod scale;
+mod shell;
 mod ssh;
 mod support;
