@@ -134,6 +134,11 @@ impl SessionCore {
         self.with(|state, now| state.poll_transmit(key, out, waker, now))
     }
 
+    /// Whether a path whose stream takes no bytes is to be closed; the waker is called when it is.
+    pub(super) fn poll_close(&self, key: PathKey, waker: &Waker) -> bool {
+        self.with(|state, _| state.wants_closed(key, true, waker))
+    }
+
     /// Bytes came on a path.
     pub(super) fn handle_bytes(&self, key: PathKey, bytes: &[u8]) {
         self.with(|state, now| state.handle_bytes(key, bytes, now));
@@ -206,14 +211,14 @@ impl SessionCore {
             if state.slots.get(&id).is_some_and(|slot| slot.fate == Fate::Offered) {
                 ignore_gone(state.session.refuse(id, code, message));
             }
-            state.slots.remove(&id);
+            state.drop_slot(id);
         });
     }
 
     pub(crate) fn reset_channel(&self, id: ChannelId, code: ResetCode, message: &str) {
         self.with(|state, _| {
             ignore_gone(state.session.reset(id, code, message));
-            state.slots.remove(&id);
+            state.drop_slot(id);
         });
     }
 
@@ -222,13 +227,13 @@ impl SessionCore {
         self.with(|state, _| {
             let Some(slot) = state.slots.get_mut(&id) else { return };
             if slot.is_over() {
-                state.slots.remove(&id);
+                state.drop_slot(id);
             } else if slot.finished {
                 slot.release();
                 state.discard(id);
             } else {
                 ignore_gone(state.session.reset(id, ResetCode::CANCELLED, ""));
-                state.slots.remove(&id);
+                state.drop_slot(id);
             }
         });
     }
@@ -243,16 +248,25 @@ impl SessionCore {
             return Poll::Ready(Ok(()));
         }
         self.with(|state, _| {
-            // The session reads a reset channel as finished; its holder has to know the difference.
-            if let Some(reset) = state.reset_of(id) {
-                return Poll::Ready(Err(reset));
+            // What came before a reset is still read. Behind that the session reads the channel as finished; its
+            // holder has to know the difference.
+            if !state.session.has_left(id)
+                && let Some(reset) = state.reset_of(id)
+            {
+                let at_end = state.slots.get(&id).is_some_and(|slot| slot.read_to_end);
+                return Poll::Ready(if at_end { Ok(()) } else { Err(reset) });
             }
             match state.session.read(id, buffer.initialize_unfilled()) {
                 Ok(ReadOutcome::Bytes(count)) => {
                     buffer.advance(count);
                     Poll::Ready(Ok(()))
                 }
-                Ok(ReadOutcome::Finished) => Poll::Ready(Ok(())),
+                Ok(ReadOutcome::Finished) => {
+                    if let Some(slot) = state.slots.get_mut(&id) {
+                        slot.read_to_end = true;
+                    }
+                    Poll::Ready(Ok(()))
+                }
                 Ok(ReadOutcome::Empty) => {
                     state.quiet = true;
                     state.wait_open(id, Wait::Readable, context)
@@ -310,7 +324,7 @@ impl SessionCore {
         before: &mut Option<(PathKey, u32)>,
         context: &Context<'_>,
     ) -> Poll<Duration> {
-        self.with(|state, _| {
+        self.with(|state, now| {
             let known = before.and_then(|(key, count)| {
                 let path = state.session.status().paths.into_iter().find(|path| path.path == key)?;
                 Some((path.pings_answered != count, path.last_ping))
@@ -318,7 +332,7 @@ impl SessionCore {
             match known {
                 Some((true, round_trip)) => return Poll::Ready(round_trip),
                 Some((false, _)) => state.quiet = true,
-                None => *before = state.ask_ping(),
+                None => *before = state.ask_ping(now),
             }
             state.pingers.push(context.waker().clone());
             Poll::Pending
@@ -364,8 +378,8 @@ impl SessionCore {
 
     /// Ends the session at once: every channel is reset.
     pub(crate) fn disconnect(&self, code: EndCode, message: &str) {
-        self.with(|state, _| {
-            state.session.cut(code, message);
+        self.with(|state, now| {
+            state.session.cut(code, message, now);
             for slot in state.slots.values_mut().filter(|slot| !slot.is_over()) {
                 slot.fate = Fate::Reset { code: ResetCode::CANCELLED, message: message.to_owned() };
                 slot.wake_all(&mut state.wakes);

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rc_proto::session::PathKey;
@@ -13,8 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::core::{SessionCore, Transmit};
 
-/// Bytes taken from the session at a time: two full frames. More would let bulk stand in front of input.
-pub(crate) const TRANSMIT_BYTES_MAX: usize = 2 * (16 * 1024 + 16);
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
 /// Rounds before the task gives way to others.
@@ -33,7 +31,7 @@ pub(crate) async fn pump<S: PathStream>(core: Arc<SessionCore>, key: PathKey, st
         core: Arc::clone(&core),
         key,
         stream,
-        out: Vec::with_capacity(TRANSMIT_BYTES_MAX),
+        out: Vec::new(),
         written: 0,
         flush_due: false,
         buffer: vec![0; READ_BYTES].into_boxed_slice(),
@@ -67,7 +65,7 @@ struct Pump<S> {
 enum Progress {
     Moved,
     Waits,
-    /// The session wants the path closed, and everything is written.
+    /// The session wants the path closed, and everything is written, or the stream takes no more.
     Done,
 }
 
@@ -118,8 +116,13 @@ impl<S: PathStream> Pump<S> {
                 Ok(Progress::Moved)
             }
             Poll::Ready(Err(error)) => self.read_out(context, error),
-            Poll::Pending => Ok(Progress::Waits),
+            Poll::Pending => Ok(self.full(context)),
         }
+    }
+
+    /// The stream takes no bytes: what the session wants is noticed all the same.
+    fn full(&self, context: &mut Context<'_>) -> Progress {
+        if self.core.poll_close(self.key, context.waker()) { Progress::Done } else { Progress::Waits }
     }
 
     /// Flushes when something was written; `Some` while that is not done.
@@ -133,7 +136,7 @@ impl<S: PathStream> Pump<S> {
                 Ok(None)
             }
             Poll::Ready(Err(error)) => self.read_out(context, error).map(Some),
-            Poll::Pending => Ok(Some(Progress::Waits)),
+            Poll::Pending => Ok(Some(self.full(context))),
         }
     }
 
@@ -158,8 +161,18 @@ impl<S: PathStream> Pump<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes cleanly, and reads on until the peer has closed too, so that no reset overtakes the last bytes.
+    /// Sends what is left, closes cleanly, and reads on until the peer has closed too, so that no reset overtakes the
+    /// last bytes.
     async fn close(&mut self) {
+        while self.written < self.out.len() {
+            let rest = self.out.get(self.written..).unwrap_or_default();
+            if self.stream.write_all(rest).await.is_err() {
+                return;
+            }
+            self.out.clear();
+            self.written = 0;
+            self.core.poll_transmit(self.key, &mut self.out, Waker::noop());
+        }
         if self.stream.shutdown().await.is_err() {
             return;
         }

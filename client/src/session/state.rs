@@ -11,7 +11,6 @@ use rc_proto::wire::{ChannelId, PathId, ServiceName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::Transmit;
-use super::pump::TRANSMIT_BYTES_MAX;
 use super::waits::{Fate, Slot, Wait};
 use crate::status::{EndedBy, HopStatus, SessionEnd};
 
@@ -46,6 +45,8 @@ pub(super) struct PathSlot {
     /// The session is done with it: the pump closes it.
     closing: bool,
     waker: Option<Waker>,
+    /// The stream takes no bytes: the waker is called when the path is to be closed, not for further bytes.
+    full: bool,
     attach: Option<oneshot::Sender<AttachAnswer>>,
 }
 
@@ -130,8 +131,8 @@ impl State {
     }
 
     /// Asks for a PING; the path that it goes over, and how many were answered there before.
-    pub(super) fn ask_ping(&mut self) -> Option<(PathKey, u32)> {
-        let key = self.session.ping()?;
+    pub(super) fn ask_ping(&mut self, now: Moment) -> Option<(PathKey, u32)> {
+        let key = self.session.ping(now)?;
         let path = self.session.status().paths.into_iter().find(|path| path.path == key)?;
         Some((key, path.pings_answered))
     }
@@ -147,7 +148,7 @@ impl State {
     pub(super) fn add_path(&mut self, facts: PathFacts) -> PathKey {
         self.paths_made += 1;
         let key = PathKey(self.paths_made);
-        self.paths.insert(key, PathSlot { facts, closing: false, waker: None, attach: None });
+        self.paths.insert(key, PathSlot { facts, closing: false, waker: None, full: false, attach: None });
         key
     }
 
@@ -167,19 +168,26 @@ impl State {
         waker: &Waker,
         now: Moment,
     ) -> Transmit {
-        self.session.poll_transmit(key, now, TRANSMIT_BYTES_MAX, out);
+        let budget = self.session.transmit_budget(key);
+        self.session.poll_transmit(key, now, budget, out);
         if !out.is_empty() {
             return Transmit::Bytes;
         }
+        if self.wants_closed(key, false, waker) { Transmit::Close } else { Transmit::Nothing }
+    }
+
+    /// Whether the path is to be closed; if not, stores the waker. `full` says that its stream takes no bytes.
+    pub(super) fn wants_closed(&mut self, key: PathKey, full: bool, waker: &Waker) -> bool {
         let over = self.end.is_some();
         match self.paths.get_mut(&key) {
             Some(path) if !path.closing && !over => {
                 path.waker = Some(waker.clone());
+                path.full = full;
                 // The waker just stored must not be called for this very look.
                 self.quiet = true;
-                Transmit::Nothing
+                false
             }
-            Some(_) | None => Transmit::Close,
+            Some(_) | None => true,
         }
     }
 
@@ -223,7 +231,7 @@ impl State {
     }
 
     fn wake_paths(&mut self) {
-        for path in self.paths.values_mut() {
+        for path in self.paths.values_mut().filter(|path| !path.full) {
             self.wakes.extend(path.waker.take());
         }
     }
@@ -290,6 +298,7 @@ impl State {
     ) {
         if self.end.is_none() {
             self.end = Some(SessionEnd { code, by, abort, detail });
+            self.wakes.extend(self.paths.values_mut().filter_map(|path| path.waker.take()));
             for slot in self.slots.values_mut() {
                 slot.wake_all(&mut self.wakes);
             }
@@ -317,8 +326,14 @@ impl State {
         slot.fate = fate;
         slot.wake_all(&mut self.wakes);
         if slot.released.is_some() && slot.is_over() {
-            self.slots.remove(&channel);
+            self.drop_slot(channel);
         }
+    }
+
+    /// Nobody asks for the channel any more.
+    pub(super) fn drop_slot(&mut self, channel: ChannelId) {
+        self.slots.remove(&channel);
+        self.session.forget(channel);
     }
 
     fn wake(&mut self, channel: ChannelId, wait: Wait) {
@@ -327,15 +342,20 @@ impl State {
         }
     }
 
-    /// Takes and drops what comes on a channel whose holder is gone; resets it when the peer goes on and on.
+    /// Takes and drops what comes on a channel whose holder is gone. When the peer goes on and on although it has
+    /// acknowledged all that the channel carried, resets it; before, a reset would take the last of that away.
     pub(super) fn discard(&mut self, channel: ChannelId) {
         let Some(mut left) = self.slots.get(&channel).and_then(|slot| slot.released) else { return };
+        let delivered = self.session.is_acknowledged(channel);
         let mut scratch = [0; 4096];
         while let Ok(ReadOutcome::Bytes(count)) = self.session.read(channel, &mut scratch) {
+            if !delivered {
+                continue;
+            }
             left = left.saturating_sub(count);
             if left == 0 {
                 ignore_gone(self.session.reset(channel, ResetCode::CANCELLED, ""));
-                self.slots.remove(&channel);
+                self.drop_slot(channel);
                 return;
             }
         }

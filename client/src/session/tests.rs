@@ -222,6 +222,104 @@ async fn a_channel_dropped_after_its_shutdown_is_still_delivered() {
     reading.await.unwrap();
 }
 
+/// Writes until the other end, which does not read, takes no more.
+async fn stuff(channel: &mut Channel) -> usize {
+    let mut sent = 0;
+    while let Ok(count) =
+        tokio::time::timeout(Duration::from_millis(200), channel.write(&pattern(sent, 40_000))).await
+    {
+        sent += count.unwrap();
+    }
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_dropped_with_its_input_unread_delivers_its_last_words() {
+    for read_late in [false, true] {
+        let mut pair = pair().await;
+        let (mut near, mut far) = pair.channel("shell").await;
+        assert!(stuff(&mut near).await > MIB);
+        far.write_all(b"hi\nexit status 3").await.unwrap();
+        far.shutdown().await.unwrap();
+        drop(far);
+        if read_late {
+            // The writer goes on until the reset has come.
+            let error = loop {
+                match near.write(&[0; 40_000]).await {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        let mut heard = String::new();
+        near.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hi\nexit status 3", "read late: {read_late}");
+        assert_eq!(near.read(&mut [0; 8]).await.unwrap(), 0);
+        drop(near);
+        assert_eq!(pair.controller.close().await, Ok(()));
+        pair.settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_reset_is_read_before_its_error() {
+    let mut pair = pair().await;
+    let (mut near, mut far) = pair.channel("echo").await;
+    far.write_all(b"half an ans").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    far.reset(ResetCode::SERVICE_FAILED, "the pty is gone");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut heard = [0; 11];
+    near.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"half an ans");
+    for _ in 0..2 {
+        assert_eq!(near.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_that_were_reset_unread_make_room_when_they_are_dropped() {
+    let mut pair = pair().await;
+    for round in 0..200 {
+        let (near, mut far) = pair.channel("echo").await;
+        far.write_all(b"unread").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        far.reset(ResetCode::CANCELLED, "");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(near);
+        assert!(pair.controller.status().channels.is_empty(), "{round}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_takes_no_bytes_is_still_given_up_and_closed() {
+    let (mut pair, freeze) = tamperable(Tampering::Freeze).await;
+    let (mut near, _far) = pair.channel("upload").await;
+    freeze.cancel();
+    assert!(stuff(&mut near).await > 64 * 1024);
+    let began = tokio::time::Instant::now();
+    let end = pair.controller.ended().await;
+    assert_eq!(end.code, EndCode::PATH_LOST);
+    assert!(began.elapsed() < Duration::from_secs(16), "{:?}", began.elapsed());
+    pair.setups[0].tasks.close();
+    let closed = tokio::time::timeout(Duration::from_secs(3), pair.setups[0].tasks.wait()).await;
+    assert!(closed.is_ok(), "the path's pump goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disconnect_ends_although_the_path_takes_no_bytes() {
+    let (mut pair, freeze) = tamperable(Tampering::Freeze).await;
+    let (mut near, _far) = pair.channel("upload").await;
+    freeze.cancel();
+    assert!(stuff(&mut near).await > 64 * 1024);
+    pair.controller.disconnect(EndCode::DISCONNECTED, "stop");
+    pair.controller.ended().await;
+    pair.setups[0].tasks.close();
+    let closed = tokio::time::timeout(Duration::from_secs(3), pair.setups[0].tasks.wait()).await;
+    assert!(closed.is_ok(), "the path's pump goes on");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reset_carries_its_code_and_words() {
     let mut pair = pair().await;

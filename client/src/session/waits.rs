@@ -5,7 +5,8 @@ use std::task::{Context, Waker};
 use rc_proto::wire::ServiceName;
 use rc_proto::wire::codes::{Class, ResetCode};
 
-/// Bytes that a dropped channel still takes from its peer before it is reset.
+/// Bytes that a dropped channel still takes from its peer before it is reset, once the peer has acknowledged the last of
+/// what the channel carried.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
 /// What has become of a channel.
@@ -44,7 +45,9 @@ pub(super) struct Slot {
     pub(super) fate: Fate,
     /// This side's direction was shut down.
     pub(super) finished: bool,
-    /// The holder is gone; how much more of the peer's bytes is discarded.
+    /// The reader has seen the end of what the peer sent.
+    pub(super) read_to_end: bool,
+    /// The holder is gone; how much more of the peer's bytes is discarded once it has acknowledged ours.
     pub(super) released: Option<usize>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -58,6 +61,7 @@ impl Slot {
             class,
             fate,
             finished: false,
+            read_to_end: false,
             released: None,
             reader: None,
             writer: None,

@@ -60,7 +60,7 @@ impl Session {
     /// Target: answers an ATTACH that came on a path which stood by.
     pub fn refuse_attach(&mut self, path: PathKey, refused: &Refused) {
         if let Some(state) = self.paths.path_mut(path).filter(|state| state.stage == Stage::Judging) {
-            state.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &refused.to_bytes()));
+            state.owed.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &refused.to_bytes()));
             self.events.push(SessionEvent::PathRetired(path));
         }
     }
@@ -111,12 +111,12 @@ impl Session {
                 state.stage = stage;
                 state.epoch = attach.epoch;
                 state.lane = attach.lane;
-                state.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &bytes));
+                state.owed.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &bytes));
             }
             None => {
                 let mut state = Path::new(stage, attach.lane, attach.epoch, now);
                 state.first_exchange = false;
-                state.outbox.push_back(bytes);
+                state.owed.outbox.push_back(bytes);
                 self.paths.insert(path, state);
             }
         }

@@ -1,11 +1,9 @@
 //! What the application does with channels and with the session as a whole.
 
 use super::channel::{Channel, Consent};
-use super::ending::Ending;
-use super::event::{ChannelError, ReadOutcome};
+use super::ending::{END_LINGER, Ending};
+use super::event::ChannelError;
 use super::life::{Session, Side};
-use super::receiver::MessageRead;
-use super::table::Known;
 use crate::Moment;
 use crate::wire::codes::{Class, EndCode, ResetCode};
 use crate::wire::frame::{Open, OpenOptions, Where};
@@ -107,97 +105,9 @@ impl Session {
         Ok(taken)
     }
 
-    /// Reads into `buffer` what is there.
-    ///
-    /// # Errors
-    /// When the channel was reset, never was, or carries messages. One that was closed reads as finished.
-    pub fn read(&mut self, id: ChannelId, buffer: &mut [u8]) -> Result<ReadOutcome, ChannelError> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let run = self.peek(id)?;
-            let space = buffer.get_mut(filled..).unwrap_or(&mut []);
-            let count = run.len().min(space.len());
-            if let (Some(to), Some(from)) = (space.get_mut(..count), run.get(..count)) {
-                to.copy_from_slice(from);
-            }
-            if count == 0 {
-                break;
-            }
-            filled += count;
-            self.consume(id, count);
-        }
-        if filled > 0 {
-            return Ok(ReadOutcome::Bytes(filled));
-        }
-        Ok(self.note_empty_read(id))
-    }
-
-    /// The bytes to read next that lie together; [`Self::consume`] takes them. Empty when there are none yet, or
-    /// none any more.
-    ///
-    /// # Errors
-    /// When the channel was reset, never was, or carries messages.
-    pub fn peek(&self, id: ChannelId) -> Result<&[u8], ChannelError> {
-        let Some(channel) = self.table.open.get(&id) else {
-            return if self.table.known(id) == Known::Closed {
-                Ok(&[])
-            } else {
-                Err(ChannelError::NotOpen(id))
-            };
-        };
-        if channel.has_messages() {
-            return Err(ChannelError::WrongKind(id));
-        }
-        Ok(if channel.consent == Consent::Pending { &[] } else { channel.receiver.peek() })
-    }
-
-    /// Takes `count` bytes that [`Self::peek`] has shown; this is what grants the peer new credit.
-    pub fn consume(&mut self, id: ChannelId, count: usize) {
-        if let Some(channel) =
-            self.table.open.get_mut(&id).filter(|channel| channel.consent != Consent::Pending)
-        {
-            channel.receiver.consume(count);
-            channel.note_credit();
-            self.settle();
-        }
-    }
-
-    /// Takes the next message, or the notice that some were skipped.
-    ///
-    /// # Errors
-    /// When the channel was reset, never was, or carries no messages.
-    pub fn read_message(&mut self, id: ChannelId) -> Result<MessageRead, ChannelError> {
-        let Some(channel) = self.table.open.get_mut(&id) else {
-            return if self.table.known(id) == Known::Closed {
-                Ok(MessageRead::Finished)
-            } else {
-                Err(ChannelError::NotOpen(id))
-            };
-        };
-        if !channel.has_messages() {
-            return Err(ChannelError::WrongKind(id));
-        }
-        if channel.consent == Consent::Pending {
-            return Ok(MessageRead::Empty);
-        }
-        let read = channel.receiver.read_message();
-        channel.told.readable &= read != MessageRead::Empty;
-        channel.note_credit();
-        self.settle();
-        Ok(read)
-    }
-
-    fn note_empty_read(&mut self, id: ChannelId) -> ReadOutcome {
-        match self.table.open.get_mut(&id) {
-            None => ReadOutcome::Finished,
-            Some(channel) if channel.receiver.is_done() && channel.consent != Consent::Pending => {
-                ReadOutcome::Finished
-            }
-            Some(channel) => {
-                channel.told.readable = false;
-                ReadOutcome::Empty
-            }
-        }
+    /// Whether the peer has acknowledged everything that this side wrote, and its finish; so too when the channel is gone.
+    pub fn is_acknowledged(&self, id: ChannelId) -> bool {
+        self.table.open.get(&id).is_none_or(|channel| channel.sender.is_done())
     }
 
     /// Ends this side's direction behind what was written. Finishing twice is no error.
@@ -233,22 +143,21 @@ impl Session {
     /// `Ended` event follows when the peer has confirmed. A second call changes nothing.
     pub fn end(&mut self, code: EndCode, reason: &str) {
         if !self.ending.is_closing() {
-            self.ending = Ending::Wanted { code, reason: cut(reason) };
+            self.ending = Ending::Wanted { code, reason: cut(reason), until: None };
             self.settle();
         }
     }
 
-    /// Ends the session without waiting for its channels: each open one is reset first.
-    pub fn cut(&mut self, code: EndCode, reason: &str) {
+    /// Ends the session without waiting for its channels: each open one is reset first. If the peer has not confirmed
+    /// within 30 s, the session ends without it.
+    pub fn cut(&mut self, code: EndCode, reason: &str, now: Moment) {
         if self.ending.is_over() {
             return;
         }
         for id in self.table.open.keys().copied().collect::<Vec<_>>() {
             self.reset_channel(id, ResetCode::CANCELLED, "");
         }
-        if matches!(self.ending, Ending::Running | Ending::Wanted { .. }) {
-            self.ending = Ending::Wanted { code, reason: cut(reason) };
-        }
+        self.ending.cut(code, cut(reason), now + END_LINGER);
         self.settle();
     }
 

@@ -1,7 +1,8 @@
 //! How a session ends.
 //!
 //! ```text
-//! Running ──end()──▶ Wanted ──every channel closed──▶ Sent ──END_ACK──▶ Over
+//! Running ──end()──▶ Wanted ──every channel closed──▶ Sent ──END_ACK, 30 s──▶ Over
+//!    └────cut()─────────┴──────────30 s─────────────────┴─▶ Over
 //!    └──────────────────┴──────────END received─────────┴─▶ Over (answers END for 30 s)
 //!    └──────────────────┴──────────ABORT either way─────┴─▶ Over
 //! ```
@@ -12,7 +13,7 @@ use super::event::PathKey;
 use crate::Moment;
 use crate::wire::codes::EndCode;
 
-/// How long an END waits for its answer once it was written to a path.
+/// How long an END waits for its answer once it was written to a path, and how long a cut session waits for anything.
 pub(super) const END_LINGER: Duration = Duration::from_secs(30);
 
 /// The end machine; `due` is true while the control path still has to carry the frame.
@@ -20,8 +21,8 @@ pub(super) const END_LINGER: Duration = Duration::from_secs(30);
 pub(super) enum Ending {
     /// The session goes on.
     Running,
-    /// END follows once every channel is closed.
-    Wanted { code: EndCode, reason: String },
+    /// END follows once every channel is closed; at `until`, if there is one, that is not waited for any more.
+    Wanted { code: EndCode, reason: String, until: Option<Moment> },
     /// END is state until it is answered.
     Sent { code: EndCode, reason: String, due: bool, until: Option<Moment> },
     /// The session is over.
@@ -37,6 +38,34 @@ impl Ending {
     /// Whether no channel may be opened any more.
     pub(super) fn is_closing(&self) -> bool {
         !matches!(self, Self::Running)
+    }
+
+    /// END is wanted whatever the channels do, and the session is over at `until` whatever the peer does.
+    pub(super) fn cut(&mut self, by: EndCode, why: String, limit: Moment) {
+        match self {
+            Self::Running => *self = Self::Wanted { code: by, reason: why, until: Some(limit) },
+            Self::Wanted { code, reason, until } => {
+                (*code, *reason) = (by, why);
+                until.get_or_insert(limit);
+            }
+            Self::Sent { until, .. } => {
+                until.get_or_insert(limit);
+            }
+            Self::Over { .. } => {}
+        }
+    }
+
+    /// What the session ends with when waiting is given up by `now`.
+    pub(super) fn given_up(&self, now: Moment) -> Option<(EndCode, String)> {
+        match self {
+            Self::Wanted { code, reason, until: Some(until) }
+            | Self::Sent { code, reason, until: Some(until), .. }
+                if *until <= now =>
+            {
+                Some((*code, reason.clone()))
+            }
+            Self::Running | Self::Wanted { .. } | Self::Sent { .. } | Self::Over { .. } => None,
+        }
     }
 
     /// The control path is another one.
@@ -62,8 +91,8 @@ impl Ending {
     /// When waiting for the answer is given up.
     pub(super) fn deadline(&self) -> Option<Moment> {
         match self {
-            Self::Sent { until, .. } => *until,
-            Self::Running | Self::Wanted { .. } | Self::Over { .. } => None,
+            Self::Wanted { until, .. } | Self::Sent { until, .. } => *until,
+            Self::Running | Self::Over { .. } => None,
         }
     }
 }

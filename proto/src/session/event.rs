@@ -54,7 +54,7 @@ pub enum SessionEvent {
     Writable(ChannelId),
     /// The peer has finished its direction; bytes before that may still wait to be read.
     PeerFinished(ChannelId),
-    /// Both directions of the channel are gone, unread bytes too.
+    /// Both directions of the channel are gone. What came in order before the peer's reset stays readable.
     Reset {
         /// The channel.
         channel: ChannelId,

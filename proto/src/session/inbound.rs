@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::channel::{Channel, Consent, Resetting};
 use super::event::{PathFault, PathKey, SessionEvent};
-use super::life::{Session, Side};
+use super::life::{SCATTERED, Session, Side};
 use super::path::{Answer, Stage};
 use super::reader::FrameReader;
 use super::receiver::Rejected;
@@ -120,7 +120,7 @@ impl Session {
     fn handle_ping(&mut self, key: PathKey, payload: &[u8]) -> Result<(), PathFault> {
         let nonce = nonce(payload)?;
         if let Some(path) = self.paths.path_mut(key) {
-            path.owe_pong(nonce);
+            path.owed.pong(nonce);
         }
         Ok(())
     }
@@ -328,7 +328,7 @@ impl Session {
     }
 
     fn answer(&mut self, key: PathKey, id: ChannelId, answer: Answer) -> Result<(), PathFault> {
-        let noted = self.paths.path_mut(key).is_none_or(|path| path.answer(id, answer));
+        let noted = self.paths.path_mut(key).is_none_or(|path| path.owed.answer(id, answer));
         if noted { Ok(()) } else { Err(PathFault::TooManyAnswers) }
     }
 
@@ -413,7 +413,10 @@ impl Session {
                     self.abort(AbortCode::END_DIFFERS, "RESET with another final size than was sent");
                     return Ok(());
                 }
-                self.close_channel(id);
+                if let Err(code) = self.table.close_reset(id) {
+                    self.abort(code, SCATTERED);
+                    return Ok(());
+                }
                 self.events.push(SessionEvent::Reset { channel: id, code: reset.code, reason: reset.reason });
             }
         }
@@ -430,7 +433,7 @@ impl Session {
             && let Some(path) = self.paths.path_mut(key)
         {
             path.doubted = true;
-            path.liveness.ask();
+            path.liveness.ask(now);
             self.rebind(now);
         }
         self.events.push(SessionEvent::RepathWanted { reason, epoch });

@@ -16,6 +16,9 @@ use crate::wire::frame::{Abort, Attach, EndToEnd, FrameHeader, FrameType, Repath
 use crate::wire::limits::TICKET_BYTES_MAX;
 use crate::wire::{ChannelId, Epoch, Ext, InstanceId, ServiceName, SessionId};
 
+/// What is said to a peer whose channel ids no honest peer would use.
+pub(super) const SCATTERED: &str = "channel ids are scattered";
+
 /// Which end of the session this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -147,7 +150,7 @@ impl Session {
         let stage = Stage::Attaching { binds, standby, since: now, sent: None };
         let mut state = Path::new(stage, lane, epoch, now);
         state.replaces_older = purpose == Purpose::HANDOVER;
-        state.outbox.push_back(bytes);
+        state.owed.outbox.push_back(bytes);
         self.paths.insert(path, state);
         self.rebind(now);
         Ok(epoch)
@@ -169,7 +172,7 @@ impl Session {
         if let Some(state) = self.paths.path_mut(path) {
             state.stage = Stage::Attaching { binds: true, standby: false, since: now, sent: None };
             state.epoch = epoch;
-            state.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &bytes));
+            state.owed.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &bytes));
         }
         self.rebind(now);
         Ok(epoch)
@@ -314,7 +317,7 @@ impl Session {
         let body = Abort { code, reason: reason.to_owned(), ext: Ext::none() };
         let payload = body.encode().unwrap_or_default();
         for path in self.paths.values_mut().filter(|path| path.carries()) {
-            path.outbox.push_back(frame(FrameType::Abort, ChannelId(0), 0, &payload));
+            path.owed.outbox.push_back(frame(FrameType::Abort, ChannelId(0), 0, &payload));
         }
         self.events.push(SessionEvent::Aborted { code, reason: reason.to_owned(), by_peer: false });
     }
@@ -327,9 +330,9 @@ impl Session {
 
     /// Asks for a PING on the path that carries the interactive channels, unless one is on its way; returns that path.
     /// Its [`PathStatus`] counts the answers.
-    pub fn ping(&mut self) -> Option<PathKey> {
+    pub fn ping(&mut self, now: Moment) -> Option<PathKey> {
         let key = self.table.control?;
-        self.paths.path_mut(key)?.liveness.ask();
+        self.paths.path_mut(key)?.liveness.ask(now);
         Some(key)
     }
 
@@ -358,10 +361,7 @@ impl Session {
         for key in self.paths.keys() {
             self.tick_path(key, now);
         }
-        if let Ending::Sent { code, reason, until: Some(until), .. } = &self.ending
-            && *until <= now
-        {
-            let (code, reason) = (*code, reason.clone());
+        if let Some((code, reason)) = self.ending.given_up(now) {
             self.finish_session(code, reason, false);
         }
         self.settle();
@@ -403,22 +403,22 @@ impl Session {
             self.table.open.iter().filter(|(_, channel)| channel.is_closed()).map(|(id, _)| *id).collect();
         for id in closed {
             if let Err(code) = self.table.close_finished(id) {
-                self.abort(code, "channel ids are scattered");
+                self.abort(code, SCATTERED);
                 return;
             }
             self.events.push(SessionEvent::Closed(id));
         }
-        if let Ending::Wanted { code, reason } = &self.ending
+        if let Ending::Wanted { code, reason, until } = &self.ending
             && self.table.open.is_empty()
             && self.table.resets.is_empty()
         {
-            self.ending = Ending::Sent { code: *code, reason: reason.clone(), due: true, until: None };
+            self.ending = Ending::Sent { code: *code, reason: reason.clone(), due: true, until: *until };
         }
     }
 
     pub(super) fn close_channel(&mut self, id: ChannelId) {
         if let Err(code) = self.table.close(id) {
-            self.abort(code, "channel ids are scattered");
+            self.abort(code, SCATTERED);
         }
     }
 

@@ -7,7 +7,8 @@
 //!      └────────────────────────────────────────────────────┘
 //! ```
 //! `D = clamp(4·srtt + 500 ms, 1.5 s, 5 s)`. Proof of life is what the peer sent, never what was sent to it. A
-//! tick that comes late gives no verdict: the silence may be our own.
+//! tick that comes late gives no verdict: the silence may be our own. A PING counts from when it was asked for, so
+//! that a path which takes no byte any more is judged like one that brings none.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub(super) const TICK_LATE_MAX: Duration = Duration::from_millis(200);
 const SUSPICION_MIN: Duration = Duration::from_millis(1500);
 const SUSPICION_MAX: Duration = Duration::from_secs(5);
 const SUSPICION_BASE: Duration = Duration::from_millis(500);
+/// Late ticks in one silence that give the peer its time to answer again; later ones only postpone the verdict.
+const FRESH_STARTS_MAX: u8 = 3;
 
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +39,12 @@ pub(super) enum Verdict {
     Dead,
 }
 
-/// One PING on its way.
+/// One PING, wanted or on its way.
 #[derive(Debug, Clone, Copy)]
 struct Ping {
     nonce: u64,
+    /// The time to answer runs from here: a path that does not take the PING does not answer it either.
+    asked: Moment,
     /// `None` until it is written to the path.
     sent: Option<Moment>,
 }
@@ -48,7 +53,7 @@ struct Ping {
 #[derive(Debug)]
 pub(super) struct Liveness {
     heard: Moment,
-    /// The oldest PING or DATA sent since the peer was last heard.
+    /// The oldest DATA sent since the peer was last heard.
     unanswered: Option<Moment>,
     data: Option<Moment>,
     ping: Option<Ping>,
@@ -57,8 +62,10 @@ pub(super) struct Liveness {
     /// PINGs answered, and the round trip of the last one.
     answered: (u32, Duration),
     suspect: bool,
-    /// No verdict and no PING before: set after a late tick.
+    /// No tick is due before, so none is late that comes then: set after a late tick, and when a path turns active.
     not_before: Moment,
+    /// Late ticks since the peer was last heard.
+    late_ticks: u8,
 }
 
 impl Liveness {
@@ -68,12 +75,13 @@ impl Liveness {
             heard: now,
             unanswered: None,
             data: None,
-            ping: Some(Ping { nonce: 0, sent: None }),
+            ping: Some(Ping { nonce: 0, asked: now, sent: None }),
             next_nonce: 1,
             srtt: None,
             answered: (0, Duration::ZERO),
             suspect: false,
             not_before: now,
+            late_ticks: 0,
         }
     }
 
@@ -105,15 +113,19 @@ impl Liveness {
         }
     }
 
+    fn is_active(&self, now: Moment) -> bool {
+        self.data.is_some_and(|data| now.since(data) < ACTIVE)
+    }
+
     fn ping_silence(&self, now: Moment) -> Duration {
-        let active = self.data.is_some_and(|data| now.since(data) < ACTIVE);
-        if active { (self.suspicion() / 3).min(ACTIVE_SILENCE_MAX) } else { IDLE_SILENCE }
+        if self.is_active(now) { (self.suspicion() / 3).min(ACTIVE_SILENCE_MAX) } else { IDLE_SILENCE }
     }
 
     /// The peer sent something; returns whether that clears a suspicion.
     pub(super) fn received(&mut self, now: Moment) -> bool {
         self.heard = now;
         self.unanswered = None;
+        self.late_ticks = 0;
         if self.ping_overdue().is_some_and(|at| now >= at) {
             return false;
         }
@@ -122,15 +134,18 @@ impl Liveness {
 
     /// When an unanswered PING makes the path suspect though other frames arrive.
     fn ping_overdue(&self) -> Option<Moment> {
-        self.ping.and_then(|ping| ping.sent).map(|sent| sent + self.suspicion() * 3)
+        self.ping.map(|ping| ping.asked + self.suspicion() * 3)
     }
 
-    /// DATA went either way.
+    /// DATA went either way. The PINGs of an active path are due from then on, not from when it was idle.
     pub(super) fn data(&mut self, now: Moment) {
+        if !self.is_active(now) {
+            self.not_before = self.not_before.max(now);
+        }
         self.data = Some(now);
     }
 
-    /// Something was sent that the peer answers.
+    /// DATA was sent, which the peer answers.
     pub(super) fn sent(&mut self, now: Moment) {
         self.unanswered.get_or_insert(now);
     }
@@ -147,9 +162,7 @@ impl Liveness {
             return None;
         }
         ping.sent = Some(now);
-        let nonce = ping.nonce;
-        self.sent(now);
-        Some(nonce)
+        Some(ping.nonce)
     }
 
     /// Whether [`Self::take_ping`] has one.
@@ -160,7 +173,7 @@ impl Liveness {
     /// A PONG came; unknown nonces count as nothing. Returns whether that clears a suspicion.
     pub(super) fn pong(&mut self, nonce: u64, now: Moment) -> bool {
         match self.ping {
-            Some(Ping { nonce: expected, sent: Some(sent) }) if expected == nonce => {
+            Some(Ping { nonce: expected, sent: Some(sent), .. }) if expected == nonce => {
                 let round_trip = now.since(sent);
                 self.sample(round_trip);
                 self.answered = (self.answered.0.wrapping_add(1), round_trip);
@@ -172,9 +185,9 @@ impl Liveness {
     }
 
     /// Wants a PING, unless one is on its way.
-    pub(super) fn ask(&mut self) {
+    pub(super) fn ask(&mut self, now: Moment) {
         if self.ping.is_none() {
-            self.ping = Some(Ping { nonce: self.next_nonce, sent: None });
+            self.ping = Some(Ping { nonce: self.next_nonce, asked: now, sent: None });
             self.next_nonce += 1;
         }
     }
@@ -182,15 +195,18 @@ impl Liveness {
     /// Judges the path.
     pub(super) fn tick(&mut self, now: Moment) -> Verdict {
         if self.is_late(now) {
-            self.unanswered = None;
-            self.ping = None;
             self.not_before = now;
-            self.ask();
+            if self.late_ticks < FRESH_STARTS_MAX {
+                self.late_ticks += 1;
+                self.unanswered = None;
+                self.ping = None;
+                self.ask(now);
+            }
             return Verdict::Unchanged;
         }
         let silence = now.since(self.heard);
         if silence >= self.ping_silence(now) {
-            self.ask();
+            self.ask(now);
         }
         if self.dead_at().is_some_and(|at| now >= at) {
             return Verdict::Dead;
@@ -202,15 +218,20 @@ impl Liveness {
         Verdict::Unchanged
     }
 
+    /// Since when the peer owes an answer.
+    fn owed_since(&self) -> Option<Moment> {
+        [self.unanswered, self.ping.map(|ping| ping.asked)].into_iter().flatten().min()
+    }
+
     fn suspect_at(&self) -> Option<Moment> {
         let d = self.suspicion();
-        let by_silence = self.unanswered.map(|probe| (self.heard + d).max(probe + d / 2));
+        let by_silence = self.owed_since().map(|probe| (self.heard + d).max(probe + d / 2));
         [by_silence, self.ping_overdue()].into_iter().flatten().min()
     }
 
     fn dead_at(&self) -> Option<Moment> {
         let d = self.suspicion();
-        self.unanswered.map(|probe| (self.heard + d * 3).max(probe + d * 5 / 2))
+        self.owed_since().map(|probe| (self.heard + d * 3).max(probe + d * 5 / 2))
     }
 
     /// When the next tick should come, seen from now.

@@ -39,7 +39,8 @@
 //! * A channel that the peer opened comes as `Offered { channel, service, class, options }` and waits for
 //!   `accept` or `refuse`; until then its bytes are held. The opener hears `Opened(channel)`, or `Reset { … }`.
 //! * `PeerFinished(channel)` says that FIN came; `Closed(channel)` that both directions are finished and
-//!   acknowledged. A closed channel reads as finished.
+//!   acknowledged. A closed channel reads as finished. After `Reset` the bytes that came in order before it are still
+//!   there, and the FIN if that came: read on while `has_left` says so, or `forget` them. They count as a channel.
 //! * `peek` and `consume` read without a copy. Channels opened with `may_skip_ms` use `write_message` and
 //!   `read_message` instead of `write` and `read`.
 //! * `Suspect(path)` and `RepathWanted` ask the Controller's driver for another path; it answers with
@@ -69,6 +70,7 @@ mod outbound;
 mod pace;
 mod path;
 mod reader;
+mod reading;
 mod receiver;
 mod ring;
 mod schedule;

@@ -16,6 +16,9 @@ use crate::wire::{ChannelId, Ext};
 /// A DATA frame is not cut below this to fill the rest of a budget.
 const SPLIT_BYTES_MIN: usize = 1024;
 
+/// Every frame but DATA and an ATTACHED of many channels fits into this.
+const BUDGET_BYTES_MIN: usize = 1024;
+
 /// The caller's buffer with what may still be appended to it.
 struct Room<'a> {
     out: &'a mut Vec<u8>,
@@ -78,6 +81,14 @@ impl Session {
         wrote
     }
 
+    /// A budget for [`Self::poll_transmit`] with which input waits behind one frame at most: the largest that the path
+    /// may carry at its pace.
+    pub fn transmit_budget(&self, path: PathKey) -> usize {
+        let limit = self.config.frame_payload_bytes_max;
+        let payload = self.paths.path(path).map_or(limit, |path| path.pace.payload_max(limit));
+        (FrameHeader::BYTES + payload).max(BUDGET_BYTES_MIN)
+    }
+
     fn carries_channels(&self, key: PathKey) -> bool {
         let binds = match self.paths.path(key).map(|path| path.stage) {
             Some(Stage::Attaching { binds, .. }) => binds,
@@ -90,9 +101,9 @@ impl Session {
     /// What belongs to the path alone.
     fn write_path(&mut self, key: PathKey, now: Moment, room: &mut Room<'_>) -> Result<(), Full> {
         let Some(path) = self.paths.path_mut(key) else { return Err(Full) };
-        while let Some(bytes) = path.outbox.front() {
+        while let Some(bytes) = path.owed.outbox.front() {
             fits(room.push(bytes))?;
-            path.outbox.pop_front();
+            path.owed.outbox.pop_front();
             if let Stage::Attaching { sent, .. } = &mut path.stage {
                 sent.get_or_insert(now);
             }
@@ -225,18 +236,18 @@ impl Session {
 
 /// PONG, PING and the answers for channels that are closed here.
 fn write_answers(path: &mut Path, now: Moment, room: &mut Room<'_>) -> Result<(), Full> {
-    while let Some(nonce) = path.pongs.front() {
+    while let Some(nonce) = path.owed.pongs.front() {
         fits(room.push_frame(FrameType::Pong, ChannelId(0), 0, &nonce.to_be_bytes()))?;
-        path.pongs.pop_front();
+        path.owed.pongs.pop_front();
     }
     if path.liveness.has_ping() && room.left() >= FrameHeader::BYTES + 8 {
         let nonce = path.liveness.take_ping(now).unwrap_or_default();
         fits(room.push_frame(FrameType::Ping, ChannelId(0), 0, &nonce.to_be_bytes()))?;
     }
-    while let Some((id, answer)) = path.answers.first_key_value().map(|(id, answer)| (*id, *answer)) {
+    while let Some((id, answer)) = path.owed.answers.first_key_value().map(|(id, answer)| (*id, *answer)) {
         let bytes = answer_frame(id, answer);
         fits(room.push(&bytes))?;
-        path.answers.remove(&id);
+        path.owed.answers.remove(&id);
     }
     Ok(())
 }

@@ -54,6 +54,33 @@ pub(super) enum Answer {
     Reset,
 }
 
+/// What a path itself owes its peer, in the order in which it goes.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// Whole envelopes or frames that go before everything else.
+    pub(super) outbox: VecDeque<Vec<u8>>,
+    pub(super) pongs: VecDeque<u64>,
+    pub(super) answers: BTreeMap<ChannelId, Answer>,
+}
+
+impl Owed {
+    /// Notes an answer for a closed channel; false when too many are owed.
+    pub(super) fn answer(&mut self, channel: ChannelId, answer: Answer) -> bool {
+        let full = self.answers.len() >= ANSWERS_MAX && !self.answers.contains_key(&channel);
+        if !full {
+            self.answers.insert(channel, answer);
+        }
+        !full
+    }
+
+    /// Notes a PING to answer; more than a few unanswered ones are forgotten.
+    pub(super) fn pong(&mut self, nonce: u64) {
+        if self.pongs.len() < PONGS_MAX {
+            self.pongs.push_back(nonce);
+        }
+    }
+}
+
 /// One path.
 #[derive(Debug)]
 pub(super) struct Path {
@@ -66,10 +93,7 @@ pub(super) struct Path {
     pub(super) pace: Pace,
     /// The next input is an envelope outside any frame, and so is the first output.
     pub(super) first_exchange: bool,
-    /// Whole envelopes or frames that go before everything else.
-    pub(super) outbox: VecDeque<Vec<u8>>,
-    pub(super) pongs: VecDeque<u64>,
-    pub(super) answers: BTreeMap<ChannelId, Answer>,
+    pub(super) owed: Owed,
     /// Older paths of the lane retire once an ACK came on this one.
     pub(super) replaces_older: bool,
     /// The peer says that it hears nothing here.
@@ -87,9 +111,7 @@ impl Path {
             schedule: Scheduler::default(),
             pace: Pace::default(),
             first_exchange: true,
-            outbox: VecDeque::new(),
-            pongs: VecDeque::new(),
-            answers: BTreeMap::new(),
+            owed: Owed::default(),
             replaces_older: false,
             doubted: false,
         }
@@ -117,22 +139,6 @@ impl Path {
     /// Whether frames other than PING, PONG and ENVELOPE belong here.
     pub(super) fn carries(&self) -> bool {
         matches!(self.stage, Stage::Live | Stage::Retiring { .. })
-    }
-
-    /// Notes an answer for a closed channel; false when too many are owed.
-    pub(super) fn answer(&mut self, channel: ChannelId, answer: Answer) -> bool {
-        let full = self.answers.len() >= ANSWERS_MAX && !self.answers.contains_key(&channel);
-        if !full {
-            self.answers.insert(channel, answer);
-        }
-        !full
-    }
-
-    /// Notes a PING to answer; more than a few unanswered ones are forgotten.
-    pub(super) fn owe_pong(&mut self, nonce: u64) {
-        if self.pongs.len() < PONGS_MAX {
-            self.pongs.push_back(nonce);
-        }
     }
 
     /// When something is to be decided about the path.

@@ -95,6 +95,11 @@ impl ChannelReceiver {
         self.window
     }
 
+    /// Whether it takes messages apart.
+    pub(super) fn has_messages(&self) -> bool {
+        self.messages.is_some()
+    }
+
     /// Bytes that wait for the application.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn unread(&self) -> usize {

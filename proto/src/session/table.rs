@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::channel::{Channel, Resetting};
+use super::channel::{Channel, Consent, Resetting};
 use super::closed::ClosedIds;
 use super::event::PathKey;
+use super::receiver::ChannelReceiver;
 use super::schedule::is_bulk;
 use crate::Moment;
 use crate::wire::ChannelId;
@@ -44,6 +45,8 @@ pub(super) enum Known {
 pub(super) struct ChannelTable {
     pub(super) open: BTreeMap<ChannelId, Channel>,
     pub(super) resets: BTreeMap<ChannelId, Resetting>,
+    /// What came in order before the peer's reset and was not read yet, its FIN included.
+    pub(super) left: BTreeMap<ChannelId, ChannelReceiver>,
     pub(super) final_acks: VecDeque<FinalAck>,
     closed: ClosedIds,
     next_own: Option<ChannelId>,
@@ -57,6 +60,7 @@ impl ChannelTable {
         Self {
             open: BTreeMap::new(),
             resets: BTreeMap::new(),
+            left: BTreeMap::new(),
             final_acks: VecDeque::new(),
             closed: ClosedIds::default(),
             next_own: Some(first_own),
@@ -79,7 +83,7 @@ impl ChannelTable {
 
     /// Takes the next own id, if one more channel may be opened.
     pub(super) fn take_id(&mut self) -> Option<ChannelId> {
-        if self.open.len() >= CHANNELS_MAX || self.resets.len() >= CHANNELS_MAX {
+        if !self.has_room() || self.resets.len() >= CHANNELS_MAX {
             return None;
         }
         let id = self.next_own?;
@@ -87,9 +91,10 @@ impl ChannelTable {
         Some(id)
     }
 
-    /// Whether one more channel may be open.
+    /// Whether one more channel may be open. One whose rest is unread still counts, so that nobody can make this side
+    /// keep more than the windows of 64 channels.
     pub(super) fn has_room(&self) -> bool {
-        self.open.len() < CHANNELS_MAX
+        self.open.len() + self.left.len() < CHANNELS_MAX
     }
 
     /// The path that channels of a class use now.
@@ -105,6 +110,20 @@ impl ChannelTable {
         self.open.remove(&id);
         self.resets.remove(&id);
         self.closed.insert(id).map_err(|_| AbortCode::PROTOCOL)
+    }
+
+    /// Closes a channel that the peer has reset; what came before stays to be read, if the application knows of it.
+    ///
+    /// # Errors
+    /// As [`Self::close`].
+    pub(super) fn close_reset(&mut self, id: ChannelId) -> Result<(), AbortCode> {
+        if let Some(channel) = self.open.remove(&id)
+            && channel.consent != Consent::Pending
+            && (channel.receiver.has_readable() || channel.receiver.is_finished())
+        {
+            self.left.insert(id, channel.receiver);
+        }
+        self.close(id)
     }
 
     /// Takes a channel whose both directions are through off the table.

@@ -221,7 +221,10 @@ fn a_pending_offer_holds_bytes_and_grants_no_more() {
     assert_eq!(bare.session.read(id, &mut buffer), Ok(ReadOutcome::Bytes(4)));
     assert_eq!(&buffer[..4], b"held");
     assert!(bare.sent().contains(&(FrameType::Opened, 0, 1, 0)));
-    assert_eq!(bare.session.table.open[&id].receiver.granted(), 4 + SessionConfig::default().receive_window_bytes);
+    assert_eq!(
+        bare.session.table.open[&id].receiver.granted(),
+        4 + SessionConfig::default().receive_window_bytes
+    );
 }
 
 #[test]
