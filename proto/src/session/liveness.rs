@@ -7,8 +7,8 @@
 //!      └────────────────────────────────────────────────────┘
 //! ```
 //! `D = clamp(4·srtt + 500 ms, 1.5 s, 5 s)`. Proof of life is what the peer sent, never what was sent to it. A
-//! tick that comes late gives no verdict: the silence may be our own. A PING counts from when it was asked for, so
-//! that a path which takes no byte any more is judged like one that brings none.
+//! tick that comes late gives no verdict, up to three times in one silence: it may be our own. A PING counts from when
+//! it was asked for, so that a path which takes no byte any more is judged like one that brings none.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(super) const TICK_LATE_MAX: Duration = Duration::from_millis(200);
 const SUSPICION_MIN: Duration = Duration::from_millis(1500);
 const SUSPICION_MAX: Duration = Duration::from_secs(5);
 const SUSPICION_BASE: Duration = Duration::from_millis(500);
-/// Late ticks in one silence that give the peer its time to answer again; later ones only postpone the verdict.
-const FRESH_STARTS_MAX: u8 = 3;
+/// Late ticks in one silence that give the peer its time to answer again. Who is late every time still gets a verdict.
+const LATE_TICKS_MAX: u8 = 3;
 
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,14 +194,12 @@ impl Liveness {
 
     /// Judges the path.
     pub(super) fn tick(&mut self, now: Moment) -> Verdict {
-        if self.is_late(now) {
+        if self.is_late(now) && self.late_ticks < LATE_TICKS_MAX {
+            self.late_ticks += 1;
             self.not_before = now;
-            if self.late_ticks < FRESH_STARTS_MAX {
-                self.late_ticks += 1;
-                self.unanswered = None;
-                self.ping = None;
-                self.ask(now);
-            }
+            self.unanswered = None;
+            self.ping = None;
+            self.ask(now);
             return Verdict::Unchanged;
         }
         let silence = now.since(self.heard);
@@ -353,5 +351,58 @@ mod tests {
             assert_eq!(live.tick(at(ms)), Verdict::Unchanged, "{ms}");
         }
         assert_eq!(live.tick(at(5000)), Verdict::Suspect);
+    }
+
+    /// As [`run`], but each tick comes `late` ms late, and the path takes no PING.
+    fn run_stuck(live: &mut Liveness, late: u64, until: u64) -> Vec<(u64, Verdict)> {
+        let mut verdicts = Vec::new();
+        let mut now = at(0);
+        while let Some(deadline) = live.deadline().filter(|deadline| *deadline <= at(until)) {
+            now = now.max(deadline) + Duration::from_millis(late);
+            let verdict = live.tick(now);
+            if verdict != Verdict::Unchanged {
+                verdicts.push((u64::try_from(now.since_origin().as_millis()).unwrap(), verdict));
+            }
+            if verdict == Verdict::Dead {
+                break;
+            }
+        }
+        verdicts
+    }
+
+    #[test]
+    fn a_path_that_takes_no_ping_is_suspect_at_d_and_dead_at_three() {
+        assert_eq!(run_stuck(&mut active(), 0, 60_000), [(1500, Verdict::Suspect), (4500, Verdict::Dead)]);
+    }
+
+    #[test]
+    fn an_idle_path_that_turns_active_and_stays_silent_is_judged_from_then() {
+        let mut live = active();
+        live.data = None;
+        live.data(at(10_000));
+        live.sent(at(10_000));
+        assert_eq!(live.deadline(), Some(at(10_000)));
+        assert_eq!(run_stuck(&mut live, 0, 60_000), [(10_750, Verdict::Suspect), (13_750, Verdict::Dead)]);
+    }
+
+    #[test]
+    fn a_ping_that_was_asked_before_other_frames_came_still_counts_when_they_stop() {
+        let mut live = active();
+        live.tick(at(500));
+        live.take_ping(at(500));
+        live.received(at(600));
+        assert_eq!(run_stuck(&mut live, 0, 60_000), [(2100, Verdict::Suspect), (5100, Verdict::Dead)]);
+    }
+
+    #[test]
+    fn ticks_that_are_always_late_postpone_the_verdict_and_do_not_prevent_it() {
+        for late in [201, 1000, 5000] {
+            let verdicts = run_stuck(&mut active(), late, 3_600_000);
+            assert_eq!(
+                verdicts.last().map(|(_, verdict)| *verdict),
+                Some(Verdict::Dead),
+                "{late}: {verdicts:?}"
+            );
+        }
     }
 }

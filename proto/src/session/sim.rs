@@ -1,9 +1,11 @@
 //! Two sessions joined by simulated paths, checked after every step: used by tests only.
 //!
-//! A path may delay, freeze one way, be cut at any byte, die silently or on one side only, and come back to life.
+//! A path may delay, freeze one way, be cut at any byte, have a bit flipped, die silently or on one side only, and
+//! come back to life.
 //! What the applications write is a pattern of channel, direction and offset, so one wrong byte shows.
 
 mod check;
+mod faults;
 mod random;
 mod work;
 
@@ -70,6 +72,8 @@ pub struct Wire {
     pub(super) notice: Option<Moment>,
     /// Cut: what is written now goes nowhere.
     dead: bool,
+    /// End-to-end TLS takes nothing more that flows towards this end.
+    spoilt: Option<End>,
     /// The Target's bytes before its ATTACH is whole.
     first: Option<Vec<u8>>,
 }
@@ -169,6 +173,7 @@ impl Pair {
             open: BTreeSet::from([End::Controller, End::Target]),
             notice: None,
             dead: false,
+            spoilt: None,
             first: Some(Vec::new()),
         };
         self.wires.insert(path, wire);
@@ -206,49 +211,6 @@ impl Pair {
     /// The flow of a channel out of `writer`.
     pub fn flow(&self, channel: ChannelId, writer: End) -> Flow {
         self.flows.get(&(channel, writer)).cloned().unwrap_or_default()
-    }
-
-    /// Freezes or thaws what flows towards `end`.
-    pub fn freeze(&mut self, path: PathKey, towards: End, frozen: bool) {
-        if let Some(wire) = self.wires.get_mut(&path) {
-            wire.pipe_mut(towards).frozen = frozen;
-        }
-    }
-
-    /// Kills a path: what is on the way is cut after `keep` bytes in each direction; each end hears of it after
-    /// `notice`, or never.
-    pub fn kill(&mut self, path: PathKey, keep: usize, notice: Option<Duration>) {
-        let at = notice.map(|span| self.now + span);
-        let Some(wire) = self.wires.get_mut(&path) else { return };
-        for end in [End::Controller, End::Target] {
-            let pipe = wire.pipe_mut(end);
-            let mut left = keep;
-            pipe.queue.iter_mut().for_each(|(_, bytes)| {
-                bytes.truncate(left);
-                left -= bytes.len();
-            });
-        }
-        wire.dead = true;
-        wire.notice = wire.notice.or(at);
-    }
-
-    /// One end loses its leg; the other hears nothing of it.
-    pub fn lose_at(&mut self, path: PathKey, end: End) {
-        let now = self.now;
-        if let Some(session) = self.session_mut(end) {
-            session.path_lost(path, now);
-        }
-        self.close_at(path, end);
-    }
-
-    fn close_at(&mut self, path: PathKey, end: End) {
-        if let Some(wire) = self.wires.get_mut(&path) {
-            wire.open.remove(&end);
-            wire.pipe_mut(end).queue.clear();
-            if wire.open.is_empty() {
-                self.wires.remove(&path);
-            }
-        }
     }
 
     /// Runs for `span` of virtual time, checking after every step.
@@ -342,6 +304,9 @@ impl Pair {
         for path in self.wires.keys().copied().collect::<Vec<_>>() {
             for end in [End::Controller, End::Target] {
                 while let Some(bytes) = self.take_arrived(path, end) {
+                    if self.is_spoilt(path, end) {
+                        break;
+                    }
                     self.hand_over(path, end, &bytes)?;
                     self.take_events()?;
                     self.check()?;

@@ -362,6 +362,149 @@ fn a_second_different_end_aborts() {
     }
 }
 
+fn reset_body() -> Vec<u8> {
+    Reset { code: ResetCode::CANCELLED, reason: String::new(), ext: Ext::none() }.encode().unwrap()
+}
+
+#[test]
+fn what_came_in_order_before_a_reset_stays_readable() {
+    for fin in [false, true] {
+        let mut bare = Bare::new();
+        let id = bare.open(1);
+        bare.session.accept(id).unwrap();
+        bare.send_flags(FrameType::Data, if fin { FLAG_FIN } else { 0 }, 1, 0, b"last words");
+        bare.send(FrameType::Reset, 1, 10, &reset_body()).unwrap();
+        assert!(bare.sent().contains(&(FrameType::Reset, 4, 1, 0)));
+        assert!(bare.session.has_left(id));
+        assert_eq!(bare.session.read(id, &mut []), Ok(ReadOutcome::Empty));
+        let mut buffer = [0; 20];
+        assert_eq!(bare.session.read(id, &mut buffer[..4]), Ok(ReadOutcome::Bytes(4)));
+        assert_eq!(bare.session.read(id, &mut buffer[4..]), Ok(ReadOutcome::Bytes(6)));
+        assert_eq!(&buffer[..10], b"last words");
+        // With a finish the reader has still to see the end; without one there is none to see.
+        assert_eq!(bare.session.has_left(id), fin);
+        assert_eq!(bare.session.read(id, &mut buffer), Ok(ReadOutcome::Finished));
+        assert!(!bare.session.has_left(id));
+        assert_eq!(bare.session.write(id, b"x"), Err(ChannelError::NotOpen(id)));
+    }
+}
+
+#[test]
+fn whole_messages_before_a_reset_stay_readable() {
+    let (mut pair, _) = attached();
+    let id = opened(&mut pair, Class::SCREEN, Some(60_000));
+    pair.write_message(C, id, 100).unwrap();
+    pair.write_message(C, id, 200).unwrap();
+    pair.run_for(ms(100)).unwrap();
+    pair.controller.reset(id, ResetCode::CANCELLED, "").unwrap();
+    pair.run_for(ms(100)).unwrap();
+    let target = pair.target.as_mut().unwrap();
+    assert!(matches!(target.read_message(id), Ok(MessageRead::Message(message)) if message.len() == 100));
+    assert!(matches!(target.read_message(id), Ok(MessageRead::Message(message)) if message.len() == 200));
+    assert!(!target.has_left(id));
+    assert_eq!(target.read_message(id), Ok(MessageRead::Finished));
+}
+
+#[test]
+fn what_resets_have_left_counts_as_channels_until_it_is_read_or_forgotten() {
+    let mut bare = Bare::new();
+    for index in 0..64 {
+        let id = bare.open(1 + 2 * index);
+        bare.session.accept(id).unwrap();
+        bare.send(FrameType::Data, id.0, 0, b"left").unwrap();
+        bare.send(FrameType::Reset, id.0, 4, &reset_body()).unwrap();
+    }
+    bare.sent();
+    assert_eq!(bare.session.status().channels, 0);
+    bare.open(129);
+    assert!(bare.sent().contains(&(FrameType::Reset, 0, 129, 0)));
+    bare.session.forget(ChannelId(1));
+    bare.open(131);
+    assert_eq!(bare.session.status().channels, 1);
+}
+
+#[test]
+fn a_reset_of_an_offer_that_nobody_took_leaves_nothing() {
+    let mut bare = Bare::new();
+    let id = bare.open(1);
+    bare.send(FrameType::Data, 1, 0, b"held").unwrap();
+    bare.send(FrameType::Reset, 1, 4, &reset_body()).unwrap();
+    assert!(!bare.session.has_left(id));
+}
+
+#[test]
+fn a_channel_is_acknowledged_when_its_finish_is() {
+    let mut bare = Bare::new();
+    let id = bare.open(1);
+    bare.session.accept(id).unwrap();
+    bare.session.write(id, b"hello").unwrap();
+    assert!(!bare.session.is_acknowledged(id));
+    bare.session.finish(id).unwrap();
+    for (next, acknowledged) in [(4_u64, false), (5, false), (6, true)] {
+        bare.send(FrameType::Ack, 1, next, &100_000_u64.to_be_bytes()).unwrap();
+        assert_eq!(bare.session.is_acknowledged(id), acknowledged, "{next}");
+    }
+}
+
+#[test]
+fn a_cut_session_ends_within_30_s_though_the_peer_answers_pings_and_nothing_else() {
+    for end_first in [false, true] {
+        let mut bare = Bare::new();
+        let id = bare.open(1);
+        bare.session.accept(id).unwrap();
+        bare.sent();
+        let start = bare.now;
+        if end_first {
+            bare.session.end(EndCode::DONE, "");
+        }
+        bare.session.cut(EndCode::DISCONNECTED, "stop", start);
+        let mut ended = None;
+        for _ in 0..200 {
+            let mut out = Vec::new();
+            while bare.session.poll_transmit(bare.path, bare.now, 64 * 1024, &mut out) {}
+            for nonce in nonces_in(&out) {
+                bare.send(FrameType::Pong, 0, 0, &nonce.to_be_bytes()).unwrap();
+            }
+            while let Some(event) = bare.session.poll_event() {
+                if let SessionEvent::Ended { code, by_peer: false, .. } = event {
+                    ended = ended.or(Some((code, bare.now.since(start))));
+                }
+            }
+            let Some(next) = bare.session.poll_timeout() else { break };
+            bare.now = bare.now.max(next);
+            bare.session.handle_timeout(bare.now);
+        }
+        assert_eq!(ended, Some((EndCode::DISCONNECTED, Duration::from_secs(30))), "{end_first}");
+    }
+}
+
+#[test]
+fn a_cut_while_its_end_waits_for_a_path_is_over_in_30_s() {
+    let (mut pair, path) = attached();
+    pair.kill(path, 0, Some(ms(0)));
+    pair.run_for(ms(1)).unwrap();
+    pair.controller.end(EndCode::DONE, "");
+    let now = pair.now;
+    pair.controller.cut(EndCode::DISCONNECTED, "", now);
+    pair.run_for(Duration::from_millis(29_999)).unwrap();
+    assert_eq!(pair.controller.status().state, SessionState::Ending);
+    pair.run_for(ms(2)).unwrap();
+    assert_eq!(pair.controller.status().state, SessionState::Over);
+}
+
+/// The nonces of the PINGs in a run of frames.
+fn nonces_in(mut bytes: &[u8]) -> Vec<u64> {
+    let mut found = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<16>() {
+        let header = FrameHeader::parse(*head);
+        if header.frame_type() == Some(FrameType::Ping) {
+            found.push(u64::from_be_bytes(rest[..8].try_into().unwrap()));
+        }
+        bytes = &rest[usize::from(header.length)..];
+    }
+    found
+}
+
 #[test]
 fn unknown_frames_are_skipped_unless_critical() {
     for (kind, result) in [(0x70, Ok(())), (0xf0, Err(PathFault::UnknownCritical { kind: 0x70 }))] {
@@ -464,6 +607,28 @@ fn frames_are_small_while_a_path_is_slow() {
         }
         assert_eq!(last, largest, "{apart}");
     }
+}
+
+#[test]
+fn the_budget_of_a_path_is_one_frame_at_its_pace() {
+    for (apart, budget) in [(200, 4096 + 16), (100, 16_384 + 16)] {
+        let (mut pair, path) = attached();
+        let bulk = opened(&mut pair, Class::BULK, None);
+        pair.write(C, bulk, 1_000_000).unwrap();
+        for round in 0..20 {
+            let now = pair.now + ms(apart * round);
+            pair.controller.poll_transmit(path, now, 20_000, &mut Vec::new());
+        }
+        assert_eq!(pair.controller.transmit_budget(path), budget, "{apart}");
+    }
+    let tiny = SessionConfig { frame_payload_bytes_max: 1, ..SessionConfig::default() };
+    let (mut pair, path) = Pair::attached(tiny).unwrap();
+    assert_eq!(pair.controller.transmit_budget(path), 1024);
+    pair.controller.end(EndCode::DONE, &"x".repeat(255));
+    let mut out = Vec::new();
+    let budget = pair.controller.transmit_budget(path);
+    pair.controller.poll_transmit(path, pair.now, budget, &mut out);
+    assert!(frames_in(&out).iter().any(|sent| sent.0 == FrameType::End));
 }
 
 #[test]
@@ -755,6 +920,89 @@ fn schedule_two_lanes_on_two_paths_either_dies() {
         finish_both(&mut pair, keys);
         drain(&mut pair, file);
         drain(&mut pair, keys);
+    }
+}
+
+#[test]
+fn schedule_a_one_directional_stream_on_a_frozen_broker() {
+    for writer in [C, T] {
+        for frozen in [&[C][..], &[T], &[C, T]] {
+            let (mut pair, path) = attached();
+            let id = opened(&mut pair, Class::SCREEN, None);
+            // Only one side ever writes, so only acknowledgements flow back.
+            for _ in 0..20 {
+                pair.write(writer, id, 10_000).unwrap();
+                pair.run_for(ms(50)).unwrap();
+                pair.read_all().unwrap();
+            }
+            for end in frozen {
+                pair.freeze(path, *end, true);
+            }
+            for _ in 0..34 {
+                pair.write(writer, id, 10_000).unwrap();
+                pair.run_for(ms(50)).unwrap();
+                pair.read_all().unwrap();
+            }
+            for end in frozen {
+                // Whoever hears nothing suspects the path, the mere reader too.
+                let told = heard(&pair, *end, |event| *event == SessionEvent::Suspect(path));
+                assert_eq!(told, 1, "{writer:?} writes, nothing reaches {end:?}");
+            }
+            pair.attach(Purpose::RESUME, Lane::INTERACTIVE).unwrap();
+            finish_both(&mut pair, id);
+            drain(&mut pair, id);
+            assert_eq!(pair.flow(id, writer.other()).written, 0);
+        }
+    }
+}
+
+#[test]
+fn schedule_paths_die_in_a_fin_flush_with_several_paths() {
+    for keep in [0, 1, 20_000, 59_000, 60_100] {
+        let (mut pair, _) = attached();
+        let id = opened(&mut pair, Class::BULK, None);
+        for _ in 0..2 {
+            pair.attach(Purpose::RESUME, Lane::INTERACTIVE).unwrap();
+            pair.run_for(ms(50)).unwrap();
+        }
+        assert_eq!(pair.controller.status().paths.len(), 3);
+        pair.write(C, id, 60_000).unwrap();
+        pair.write(T, id, 60_000).unwrap();
+        finish_both(&mut pair, id);
+        pair.pump().unwrap();
+        // The bound path dies with the flush on the way, and so does the one that takes it over.
+        for _ in 0..2 {
+            let bound = pair.controller.table.control.unwrap();
+            pair.kill(bound, keep, Some(ms(11)));
+            pair.run_for(ms(12)).unwrap();
+            assert_ne!(pair.controller.table.control, Some(bound));
+        }
+        drain(&mut pair, id);
+        assert_eq!((pair.flow(id, C).read, pair.flow(id, T).read), (60_000, 60_000), "{keep}");
+        pair.run_for(ms(100)).unwrap();
+        assert_eq!(heard(&pair, C, |event| *event == SessionEvent::Closed(id)), 1);
+        assert_eq!(heard(&pair, T, |event| *event == SessionEvent::Closed(id)), 1);
+    }
+}
+
+#[test]
+fn schedule_a_bit_flipped_by_the_broker_costs_the_path_and_nothing_else() {
+    for towards in [C, T] {
+        let (mut pair, path) = attached();
+        let id = opened(&mut pair, Class::BULK, None);
+        pair.write(towards.other(), id, 60_000).unwrap();
+        pair.pump().unwrap();
+        let before = pair.session(towards).unwrap().status().bytes_in;
+        pair.flip_bit(path, towards);
+        pair.run_for(ms(15)).unwrap();
+        assert_eq!(pair.session(towards).unwrap().status().bytes_in, before, "nothing is delivered");
+        assert!(pair.session(towards).unwrap().paths().is_empty(), "the path is gone");
+        pair.run_for(ms(50)).unwrap();
+        assert_eq!(pair.controller.status().state, SessionState::Detached);
+        pair.attach(Purpose::RESUME, Lane::INTERACTIVE).unwrap();
+        finish_both(&mut pair, id);
+        drain(&mut pair, id);
+        assert_eq!(pair.flow(id, towards.other()).read, 60_000);
     }
 }
 

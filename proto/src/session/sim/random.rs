@@ -144,10 +144,14 @@ impl History {
     fn kill(&mut self) {
         let Some(path) = self.path() else { return };
         let keep = self.rng.random_range(0..40_000);
-        match self.rng.random_range(0..4) {
+        match self.rng.random_range(0..5) {
             0 => {
                 let end = self.end();
                 self.pair.lose_at(path, end);
+            }
+            4 => {
+                let end = self.end();
+                self.pair.flip_bit(path, end);
             }
             1 => self.pair.kill(path, keep, None),
             _ => {
