@@ -125,8 +125,9 @@ where
     }
 }
 
-/// Sends what is typed, window changes and signals; returns only when the user ends the shell. While the Target takes
-/// nothing, signals and the escape still work.
+/// Sends what is typed, window changes and signals; returns only when the user ends the shell, not when the Target
+/// takes nothing any more: how that came about is what the other direction tells. Signals and the escape still work
+/// then.
 async fn transmit<C, I>(
     to_target: &mut WriteHalf<C>,
     mut input: I,
@@ -140,20 +141,22 @@ where
     let mut watch = EscapeWatch::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut waiting = Waiting::default();
-    let (mut open, mut interrupted) = (true, false);
+    let (mut open, mut interrupted, mut unheard) = (true, false, false);
     loop {
         tokio::select! {
             name = signals.next() => {
-                let blocked = !waiting.is_empty();
+                let blocked = unheard || !waiting.is_empty();
                 if ends_here(name, blocked || interrupted) {
                     return Ok(ShellEnd::Signalled(name));
                 }
                 interrupted |= name == "INT";
                 waiting.add(&signal_frames(name, on_terminal))?;
             }
-            written = to_target.write(waiting.bytes()), if !waiting.is_empty() => {
-                waiting.taken(written.map_err(ShellError::Channel)?);
-            }
+            written = to_target.write(waiting.bytes()), if !unheard && !waiting.is_empty() => match written {
+                Ok(count) => waiting.taken(count),
+                // A command that has ended takes no input; what it said last, and how it ended, is still to be heard.
+                Err(_) => (open, unheard) = (false, true),
+            },
             count = input.read(&mut buffer), if open && waiting.has_room() => {
                 let bytes = buffer.get(..count.map_err(ShellError::Local)?).unwrap_or_default();
                 open = !bytes.is_empty();
@@ -329,6 +332,32 @@ mod tests {
         let (near, far) = tokio::io::duplex(4096);
         tokio::spawn(target(Vec::new(), far));
         assert_eq!(run(near, start(None, false), local(b"")).await.unwrap(), ShellEnd::Lost);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_takes_no_more_input_is_heard_to_its_end() {
+        let (near, mut far) = tokio::io::duplex(256);
+        let exit = ShellExit { status: Some(3), signal: None, failure: None, ext: Ext::none() };
+        let answer = ShellFrame::Exit(exit.clone());
+        tokio::spawn(async move {
+            far.read_exact(&mut [0; 4]).await.unwrap();
+            send(&mut far, &ShellFrame::Output(b"hi".to_vec())).await.unwrap();
+            send(&mut far, &answer).await.unwrap();
+        });
+        // What comes out is taken long after the channel has broken for what goes in.
+        let (output, mut shown) = tokio::io::duplex(1);
+        let local = Local { input: tokio::io::repeat(b'y'), output, errors: Vec::new() };
+        let reading = async move {
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            let mut bytes = Vec::new();
+            shown.read_to_end(&mut bytes).await.unwrap();
+            bytes
+        };
+        let (end, bytes) = tokio::join!(run(near, start(None, false), local), reading);
+        assert_eq!(end.unwrap(), ShellEnd::Exit(exit));
+        assert_eq!(bytes, b"hi");
     }
 
     #[tokio::test]
