@@ -6,10 +6,13 @@ use rc_proto::session::SessionConfig;
 use rc_proto::wire::codes::{Class, Denial, EndCode, Lane, ResetCode};
 use rc_proto::wire::frame::Refused;
 use rc_proto::wire::{EndpointId, InstanceId, PathId, ServiceName, SessionId};
+use rc_transport::EndToEnd;
+use rc_transport::testing::TestCa;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::pump::PathStream;
 use super::*;
 use crate::error::{AttachError, OpenError};
 use crate::status::{EndedBy, SessionEnd};
@@ -50,7 +53,7 @@ struct Pair {
 
 async fn target_side(
     setup: &SessionSetup,
-    mut stream: DuplexStream,
+    mut stream: impl PathStream,
     permits: fn(&ServiceName) -> bool,
     offers_max: usize,
 ) -> (SessionHandle, OfferQueue) {
@@ -461,6 +464,54 @@ async fn a_path_that_falls_silent_while_it_stays_open_is_given_up() {
     assert!((Duration::from_secs(4)..Duration::from_secs(16)).contains(&waited), "{waited:?}");
 }
 
+/// A broker that copies bytes, and flips a bit of the first that flow to the right once `flip` is cancelled.
+fn flipping_broker(left: DuplexStream, right: DuplexStream, flip: CancellationToken) {
+    let (mut left_read, mut left_write) = tokio::io::split(left);
+    let (mut right_read, mut right_write) = tokio::io::split(right);
+    tokio::spawn(async move { tokio::io::copy(&mut right_read, &mut left_write).await });
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 16 * 1024];
+        let mut flipped = false;
+        while let Ok(count @ 1..) = left_read.read(&mut buffer).await {
+            if flip.is_cancelled() && !std::mem::replace(&mut flipped, true) {
+                buffer[count - 1] ^= 0x10;
+            }
+            if right_write.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_bit_flipped_by_the_broker_costs_the_path_and_delivers_nothing() {
+    let ca = TestCa::new("mesh.test");
+    let (alice, pc) = (ca.credentials("controller/alice", &[]), ca.credentials("target/pc-17", &[]));
+    let wanted = ca.id("target/pc-17");
+    let (near, left) = tokio::io::duplex(64 * 1024);
+    let (right, far) = tokio::io::duplex(64 * 1024);
+    let flip = CancellationToken::new();
+    flipping_broker(left, right, flip.clone());
+    let (near, far) = tokio::join!(EndToEnd::client(&alice, near, &wanted), EndToEnd::server(&pc, far));
+    let setups = [setup(1), setup(2)];
+    let (controller, (target, offers)) = tokio::join!(
+        attach(&setups[0], SessionId([7; 16]), id("pc-17"), near.unwrap(), facts(), "a.b.c".into(), DEADLINE),
+        target_side(&setups[1], far.unwrap(), |_| true, 16),
+    );
+    let mut pair = Pair { controller: controller.unwrap(), target, offers, setups };
+    let (mut near, mut far) = pair.channel("echo").await;
+    near.write_all(b"whole").await.unwrap();
+    let mut heard = [0; 16];
+    assert_eq!(far.read(&mut heard).await.unwrap(), 5);
+    flip.cancel();
+    near.write_all(b"altered on the way").await.unwrap();
+    let error = far.read(&mut heard).await.unwrap_err();
+    let end = error.get_ref().unwrap().downcast_ref::<SessionEnd>().unwrap();
+    assert_eq!((end.code, end.by), (EndCode::PATH_LOST, EndedBy::Network));
+    assert_eq!(pair.target.status().received_bytes, 5);
+    assert_eq!(pair.controller.ended().await.code, EndCode::PATH_LOST);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_ping_measures_the_way_to_the_other_endpoint() {
     let (pair, cut) = tamperable(Tampering::Cut).await;
@@ -542,13 +593,13 @@ async fn a_path_that_carries_garbage_first_is_refused() {
         let (mut near, mut far) = tokio::io::duplex(64 * 1024);
         near.write_all(garbage).await.unwrap();
         drop(near);
-        let read = read_attach(&mut far, &id("alice"), DEADLINE).await;
+        let read = read_attach(&mut far, &id("alice"), DEADLINE).await.map_err(AttachError::from);
         assert!(
             matches!(read, Err(AttachError::Protocol { .. } | AttachError::PathEnded { .. })),
             "{read:?}"
         );
     }
     let (_near, mut far) = tokio::io::duplex(64);
-    let read = read_attach(&mut far, &id("alice"), DEADLINE).await;
+    let read = read_attach(&mut far, &id("alice"), DEADLINE).await.map_err(AttachError::from);
     assert!(matches!(read, Err(AttachError::Deadline { .. })), "{read:?}");
 }
