@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::core::limits::reconnect_spread;
 use crate::core::registry::{LinkId, Registering, Registration};
 use crate::core::standing::Claim;
-use crate::links::{ControlHandle, Outbox, SharedNode};
+use crate::links::{ControlHandle, LinkLimit, Outbox, SharedNode};
 use crate::node::{Node, count, micros, millis};
 
 /// How long one message may take to write before the link is given up.
@@ -29,9 +29,9 @@ const RETRY_LATER: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(node: SharedNode, peer: ControlPeer, leg: Leg) {
     let (remote, certificate) = (leg.remote(), leg.peer().certificate.clone());
     let cost_us = micros(leg.handshake_round_trip());
-    let Some(outbox) = node.links.add(peer.clone(), remote, certificate, node.limits.control_links) else {
-        count(&node.record.counters.connections_refused);
-        return;
+    let outbox = match node.links.add(peer.clone(), remote, certificate, node.limits.control_links) {
+        Ok(outbox) => outbox,
+        Err(limit) => return send_away(&node, &peer, leg, limit).await,
     };
     let link_id = outbox.link_id;
     let mut link = ControlLink {
@@ -56,6 +56,16 @@ pub(crate) async fn serve(node: SharedNode, peer: ControlPeer, leg: Leg) {
             entry.with_text("peer", peer_text(&peer)).with_text("remote", remote).with_text("reason", error),
         );
     }
+}
+
+/// Tells an endpoint that is one link too many when to come back, and where else to go.
+async fn send_away(node: &Node, peer: &ControlPeer, leg: Leg, limit: LinkLimit) {
+    count(&node.record.counters.connections_refused);
+    let entry = node.event(Severity::Warn, "link.refused").with_text("peer", peer_text(peer));
+    node.record(entry.with_text("remote", leg.remote()).with_text("reason", limit));
+    let later = RetryAfter { after_ms: millis(RETRY_LATER), alternates: node.alternates(), ext: Ext::none() };
+    // It ends within the write's time and the linger; the peer is gone or told then.
+    drop(timeout(WRITE_MAX, MessageStream::over(leg).refuse(&later.into())).await);
 }
 
 /// Ends what came over a lost link, and tells the mesh.
@@ -87,7 +97,8 @@ impl ControlLink<'_> {
 
     async fn run(&mut self, mut stream: MessageStream<Leg>, mut outbox: Outbox) -> Result<(), FramingError> {
         let stop = self.node.lifetime.stop.clone();
-        let mut silence_ends = Instant::now() + limits::PRE_AUTH_DEADLINE;
+        // One deadline for the handshake and the first message together.
+        let mut silence_ends = Instant::now() + limits::PRE_AUTH_DEADLINE.saturating_sub(stream.io().age());
         loop {
             tokio::select! {
                 biased;
@@ -175,15 +186,26 @@ impl ControlLink<'_> {
         }
         let is_full = node.presence.registration_count() >= node.limits.registrations
             && node.presence.find(target, Some(register.instance)).is_none();
-        if is_full || !node.lifetime.phase().is_accepting() {
+        // A draining broker still serves sessions that exist, and their resumes have to find the Target.
+        let is_leaving = !node.lifetime.phase().is_accepting() && register.role != RegistrationRole::RESUME;
+        if is_full || is_leaving {
             return self.retry_after(RETRY_LATER);
         }
         let claim = Claim::from(register);
         let outcome =
             node.presence.register(target, claim, self.link_id, self.handle.clone(), self.cost_us, unix_ms());
         match outcome {
-            Registering::Stands { claim, woken, superseded, replaced: _ } => {
+            Registering::Stands { claim, woken, superseded, replaced, evicted } => {
                 woken.into_iter().for_each(wake);
+                if let Some(replaced) = replaced {
+                    replaced.link.close();
+                }
+                if let Some(evicted) = evicted {
+                    evicted.link.close();
+                    node.mesh.announce(node, target, &evicted.claim, false);
+                    let entry = node.event(Severity::Warn, "target.evicted").with_text("target", target);
+                    node.record(entry.with_text("instance", evicted.claim.instance));
+                }
                 tell_superseded(node, target, &superseded, &claim);
                 node.mesh.announce(node, target, &claim, true);
                 let entry = node.event(Severity::Info, "target.registered").with_text("target", target);

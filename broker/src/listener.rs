@@ -1,11 +1,12 @@
 //! Takes connections in: rate by address, handshakes at a time, and the way to whoever serves them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rc_daemon::events::Severity;
 use rc_transport::{Accepted, Acceptor, Connection, Listener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::links::SharedNode;
 use crate::mesh;
@@ -47,32 +48,61 @@ pub(crate) async fn run(
         };
         back_off = shortest;
         count(&node.record.counters.connections);
-        let now = node.now();
-        if !lock(&node.admission).admit_connection(connection.remote.ip(), now) {
+        let Some(place) = HandshakePlace::take(&node, connection.remote.ip(), permit) else {
             count(&node.record.counters.connections_over_rate);
             continue;
-        }
+        };
         let (task_node, acceptor) = (SharedNode::clone(&node), Arc::clone(&acceptor));
         drop(node.lifetime.tasks.spawn(async move {
-            let accepted = Box::pin(handshake(&task_node, &acceptor, connection)).await;
-            drop(permit);
-            if let Some(accepted) = accepted {
+            if let Some(accepted) = Box::pin(handshake(&task_node, &acceptor, connection, place)).await {
                 serve(task_node, accepted);
             }
         }));
     }
 }
 
-async fn handshake(node: &SharedNode, acceptor: &Acceptor, connection: Connection) -> Option<Accepted> {
+/// One of the handshakes at a time: of all, and of the peer's block of addresses.
+struct HandshakePlace {
+    node: SharedNode,
+    address: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HandshakePlace {
+    /// `None` when the address connects too often, or its block has as many handshakes as it may.
+    fn take(node: &SharedNode, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Self> {
+        let now = node.now();
+        let mut admission = lock(&node.admission);
+        let admitted = admission.admit_connection(address, now) && admission.begin_handshake(address);
+        drop(admission);
+        admitted.then(|| Self { node: SharedNode::clone(node), address, _permit: permit })
+    }
+}
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        lock(&self.node.admission).end_handshake(self.address);
+    }
+}
+
+async fn handshake(
+    node: &SharedNode,
+    acceptor: &Acceptor,
+    connection: Connection,
+    place: HandshakePlace,
+) -> Option<Accepted> {
     let remote = connection.remote;
     let outcome = tokio::select! {
         biased;
         () = node.lifetime.stop.cancelled() => return None,
-        outcome = acceptor.accept(connection) => outcome,
+        outcome = acceptor.handshake(connection) => outcome,
     };
+    // Who was refused and does not go away holds nobody else up.
+    drop(place);
     match outcome {
         Ok(accepted) => Some(accepted),
-        Err(error) => {
+        Err(refused) => {
+            let error = refused.error();
             let (counter, severity) = if error.is_normal() {
                 (&node.record.counters.connections_silent, Severity::Debug)
             } else {
@@ -84,6 +114,11 @@ async fn handshake(node: &SharedNode, acceptor: &Acceptor, connection: Connectio
                 node.record(entry.with("cause", error.label()).with_text("reason", error));
             } else {
                 tracing::debug!(%remote, reason = error.label(), "connection ended before its handshake");
+            }
+            tokio::select! {
+                biased;
+                () = node.lifetime.stop.cancelled() => {}
+                _ = refused.linger() => {}
             }
             None
         }

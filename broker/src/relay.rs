@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! Piping --clean end--> flush, close_notify, discard what still comes
-//!    |-----error end--> deliver what was read, drop
+//!    |-----error end--> deliver what was read, FIN without close_notify, discard what still comes
 //!    |-----stopped----> close_notify both ways
 //! ```
 
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rc_transport::{Leg, PathIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ pub const KEPT_BYTES_MAX: usize = 64 * 1024;
 const TURN_BYTES_MAX: usize = 128 * 1024;
 /// Time in which what was read is still delivered after the other leg broke, and a closed leg is read empty.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time in which a leg takes what was written to it before its clean end: a live peer may be slow, but not for ever.
+const FLUSH_MAX: Duration = Duration::from_secs(60);
 /// Bytes that are discarded from a leg that was closed towards its peer.
 const DISCARD_BYTES_MAX: usize = 256 * 1024;
 
@@ -71,6 +74,24 @@ pub enum PipeEnd {
     Stopped,
 }
 
+/// A stream that can be one leg of a pipe.
+pub trait RelayLeg: AsyncRead + AsyncWrite + Unpin {
+    /// Ends the writing as an error end: what was written goes out, and the peer learns that more is missing.
+    fn poll_break_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl RelayLeg for Leg {
+    fn poll_break_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_break_off(self, cx)
+    }
+}
+
+impl RelayLeg for PathIo<Leg> {
+    fn poll_break_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_break_off(self, cx)
+    }
+}
+
 /// One leg, and what is to be written to it first.
 #[derive(Debug)]
 pub struct End<S> {
@@ -112,8 +133,8 @@ pub async fn relay<A, B>(
     stop: &CancellationToken,
 ) -> PipeEnd
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: RelayLeg,
+    B: RelayLeg,
 {
     let mut forward = Direction::new(std::mem::take(&mut far.first));
     let mut backward = Direction::new(std::mem::take(&mut near.first));
@@ -129,10 +150,10 @@ where
             tokio::join!(close(near.leg), close(far.leg));
         }
         PipeEnd::Closed(Side::Near) => {
-            tokio::join!(close(near.leg), close(far.leg));
+            tokio::join!(close(near.leg), finish(far.leg));
         }
         PipeEnd::Closed(Side::Far) => {
-            tokio::join!(close(far.leg), close(near.leg));
+            tokio::join!(close(far.leg), finish(near.leg));
         }
         PipeEnd::Broke(Side::Near) => {
             return last_words(near.leg, far.leg, forward, &meter.forward, Side::Near).await;
@@ -292,8 +313,8 @@ async fn last_words<A, B>(
     side: Side,
 ) -> PipeEnd
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: RelayLeg,
+    B: RelayLeg,
 {
     let mut budget = KEPT_BYTES_MAX;
     let deliver = async {
@@ -317,31 +338,58 @@ where
     match timeout(LAST_WORDS, deliver).await {
         Ok(Ok(true)) => {
             drop(broken);
-            close(other).await;
+            finish(other).await;
             PipeEnd::Closed(side)
         }
-        Ok(Ok(false) | Err(_)) | Err(_) => PipeEnd::Broke(side),
+        Ok(Ok(false)) => {
+            drop(broken);
+            break_off(other).await;
+            PipeEnd::Broke(side)
+        }
+        Ok(Err(_)) | Err(_) => PipeEnd::Broke(side),
+    }
+}
+
+/// Ends a leg as an error end. What it still sends is read, since a socket that is closed over unread bytes sends a
+/// reset, and a reset destroys what was delivered last.
+async fn break_off<S: RelayLeg>(mut leg: S) {
+    let over = async {
+        std::future::poll_fn(|cx| leg.poll_break_off(cx)).await?;
+        discard(&mut leg).await
+    };
+    // The leg is over either way.
+    drop(timeout(LAST_WORDS, over).await);
+}
+
+/// Ends a leg in order after everything that was written to it has gone out, however slowly its peer reads.
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut leg: S) {
+    if let Ok(Ok(())) = timeout(FLUSH_MAX, leg.shutdown()).await {
+        drop(timeout(LAST_WORDS, discard(&mut leg)).await);
     }
 }
 
 /// Ends a leg in order: `close_notify` and FIN, then what still comes is read and discarded, so that no reset overtakes
 /// what was written.
 pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut leg: S) {
-    let discard = async {
+    let over = async {
         leg.shutdown().await?;
-        let mut chunk = vec![0; 4096];
-        let mut left = DISCARD_BYTES_MAX;
-        while left > 0 {
-            let count = leg.read(&mut chunk).await?;
-            if count == 0 {
-                break;
-            }
-            left = left.saturating_sub(count);
-        }
-        Ok::<(), io::Error>(())
+        discard(&mut leg).await
     };
     // The leg is over either way.
-    drop(timeout(LAST_WORDS, discard).await);
+    drop(timeout(LAST_WORDS, over).await);
+}
+
+async fn discard<S: AsyncRead + Unpin>(leg: &mut S) -> io::Result<()> {
+    let mut chunk = vec![0; 4096];
+    let mut left = DISCARD_BYTES_MAX;
+    while left > 0 {
+        let count = leg.read(&mut chunk).await?;
+        if count == 0 {
+            break;
+        }
+        left = left.saturating_sub(count);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

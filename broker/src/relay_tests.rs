@@ -133,6 +133,75 @@ impl AsyncRead for Breaking {
     }
 }
 
+impl RelayLeg for Breaking {
+    fn poll_break_off(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A duplex cannot end as an error; the byte in front of its end stands for it.
+const BROKEN_OFF: u8 = 0xee;
+
+impl RelayLeg for DuplexStream {
+    fn poll_break_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut *self).poll_write(cx, &[BROKEN_OFF]))?;
+        Pin::new(self).poll_shutdown(cx)
+    }
+}
+
+/// A leg whose clean end takes its time, as that of a peer that reads slowly.
+struct Slow {
+    inner: DuplexStream,
+    until: Pin<Box<tokio::time::Sleep>>,
+    ended: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, b: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, b)
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.until.as_mut().poll(cx));
+        self.ended.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl RelayLeg for Slow {
+    fn poll_break_off(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_end_waits_for_a_slow_reader_up_to_a_minute() {
+    for (seconds, arrives) in [(30, true), (70, false)] {
+        let (near, near_leg) = duplex(64);
+        let (_far, far_leg) = duplex(64);
+        let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let until = Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
+        let slow = Slow { inner: far_leg, until, ended: Arc::clone(&ended) };
+        drop(near);
+        let near = End { leg: near_leg, first: Vec::new() };
+        let far = End { leg: slow, first: Vec::new() };
+        let end = relay(near, far, &PathMeter::default(), &CancellationToken::new()).await;
+        assert_eq!((end, ended.load(Ordering::Relaxed)), (PipeEnd::Closed(Side::Near), arrives), "{seconds}");
+    }
+}
+
 impl AsyncWrite for Breaking {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
@@ -163,6 +232,7 @@ async fn what_a_leg_sent_before_it_broke_is_delivered() {
             far.read_to_end(&mut got),
         );
         read.unwrap();
+        assert_eq!(got.pop(), Some(BROKEN_OFF));
         assert_eq!(got, vec![5; 10_000]);
         assert_eq!(end, PipeEnd::Broke(Side::Near));
     }

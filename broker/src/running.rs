@@ -1,8 +1,8 @@
 //! The life of the daemon: check, listen, serve, drain, stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rc_daemon::admin::AdminServer;
 use rc_daemon::events::{Entry, Severity};
@@ -10,6 +10,7 @@ use rc_daemon::output::{Output, Table};
 use rc_daemon::ready::{Ready, ReadyFile};
 use rc_daemon::shutdown::Shutdown;
 use rc_daemon::{ExitStatus, Failure};
+use rc_proto::identity::ticket::DENY_LIST_BYTES_MAX;
 use rc_proto::wire::BrokerId;
 use rc_transport::{BootClock, CredentialFiles, Credentials, LifeLeft, TcpNet};
 use serde_json::json;
@@ -21,6 +22,8 @@ use crate::server::{Broker, Parts, RunningBroker, StartError};
 
 /// How often the files of the credentials are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often the life that is left of the certificate is judged.
+const JUDGE_LIFE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until it has drained after SIGTERM, Ctrl-C or `rc-broker drain`; a second signal ends it at once.
 pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
@@ -41,6 +44,9 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
         clock: Arc::new(BootClock),
     };
     let broker = Arc::new(Broker::start(config.broker, parts).await?);
+    if let Some(file) = &config.deny_list {
+        take_deny_list(&broker, file);
+    }
     if !broker.can_be_dialled() {
         tracing::warn!("other brokers cannot dial this one: set advertise.name or advertise.addresses");
     }
@@ -53,7 +59,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     let ready = config.ready_file.as_ref().map(|path| ReadyFile::write(path, &ready)).transpose()?;
 
     let stop_watching = CancellationToken::new();
-    let watching = watch_credentials(Arc::clone(&broker), config.credentials, stop_watching.clone());
+    let watching = watch(Arc::clone(&broker), config.credentials, config.deny_list, stop_watching.clone());
     let watching = tokio::spawn(watching);
     shutdown.graceful().cancelled().await;
     tokio::select! {
@@ -72,10 +78,17 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     Ok(shutdown.exit_status())
 }
 
-/// Takes new credentials and revocation lists when their files change; what cannot be used is told once, and the
-/// old ones stay.
-async fn watch_credentials(broker: Arc<RunningBroker>, files: CredentialFiles, stop: CancellationToken) {
+/// Takes new credentials, revocation lists and lists of revoked tickets when their files change; what cannot be used
+/// is told once, and the old ones stay. Warns each hour while the certificate has little life left.
+async fn watch(
+    broker: Arc<RunningBroker>,
+    files: CredentialFiles,
+    deny_list: Option<PathBuf>,
+    stop: CancellationToken,
+) {
     let mut seen = stamps(&files);
+    let mut deny_seen = deny_list.as_deref().and_then(stamp);
+    let mut life_at = Instant::now() + JUDGE_LIFE_EVERY;
     loop {
         tokio::select! {
             biased;
@@ -83,29 +96,91 @@ async fn watch_credentials(broker: Arc<RunningBroker>, files: CredentialFiles, s
             () = tokio::time::sleep(WATCH_EVERY) => {}
         }
         let now = stamps(&files);
-        if now == seen {
-            continue;
+        if now != seen {
+            seen = now;
+            take_credentials(&broker, &files);
         }
-        seen = now;
-        let loaded = Credentials::load(&files).map_err(|error| error.to_string());
-        let outcome =
-            loaded.and_then(|new| broker.set_credentials(Arc::new(new)).map_err(|error| error.to_string()));
-        let entry = match outcome {
-            Ok(()) => Entry::new(Severity::Info, "credentials.replaced"),
-            Err(reason) => Entry::new(Severity::Error, "credentials.refused").with("reason", reason),
-        };
-        drop(broker.events().record(entry.with_text("certificate", files.certificate.display())));
+        if let Some(file) = &deny_list {
+            let now = stamp(file);
+            if now != deny_seen {
+                deny_seen = now;
+                take_deny_list(&broker, file);
+            }
+        }
+        if Instant::now() >= life_at {
+            life_at = Instant::now() + JUDGE_LIFE_EVERY;
+            if let Some(warning) = life_warning(&broker.credentials(), SystemTime::now()) {
+                tracing::warn!("{warning}");
+                let entry = Entry::new(Severity::Warn, "certificate.ending");
+                drop(broker.events().record(entry.with("reason", warning)));
+            }
+        }
+    }
+}
+
+fn take_credentials(broker: &RunningBroker, files: &CredentialFiles) {
+    let loaded = Credentials::load(files).map_err(|error| error.to_string());
+    let outcome =
+        loaded.and_then(|new| broker.set_credentials(Arc::new(new)).map_err(|error| error.to_string()));
+    let entry = match outcome {
+        Ok(()) => Entry::new(Severity::Info, "credentials.replaced"),
+        Err(reason) => Entry::new(Severity::Error, "credentials.refused").with("reason", reason),
+    };
+    drop(broker.events().record(entry.with_text("certificate", files.certificate.display())));
+}
+
+/// Takes the list of revoked tickets. There is no such file before the first ticket is revoked.
+fn take_deny_list(broker: &RunningBroker, file: &Path) {
+    let entry = match read_deny_list(file) {
+        Ok(None) => return,
+        Ok(Some(text)) => match broker.set_deny_list(&text) {
+            Ok(true) => Entry::new(Severity::Info, "tickets.denied"),
+            Ok(false) => return,
+            Err(error) => Entry::new(Severity::Error, "deny-list.refused").with_text("reason", error),
+        },
+        Err(error) => Entry::new(Severity::Error, "deny-list.refused").with_text("reason", error),
+    };
+    drop(broker.events().record(entry.with_text("file", file.display())));
+}
+
+fn read_deny_list(file: &Path) -> std::io::Result<Option<String>> {
+    let size = match std::fs::metadata(file) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if usize::try_from(size).is_ok_and(|size| size <= DENY_LIST_BYTES_MAX) {
+        std::fs::read_to_string(file).map(Some)
+    } else {
+        let what = format!("{size} bytes are more than {DENY_LIST_BYTES_MAX}");
+        Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+    }
+}
+
+/// What to tell the operator of a certificate that has a fifth of its life left, or less.
+fn life_warning(credentials: &Credentials, now: SystemTime) -> Option<String> {
+    let file = credentials.certificate_file().display();
+    match credentials.life_left(now) {
+        LifeLeft::Ample(_) => None,
+        LifeLeft::Low(left) => {
+            let hours = left.as_secs() / 3600;
+            Some(format!("{file}: the certificate ends in {hours} h: renew it with `rc-certs renew {file}`"))
+        }
+        LifeLeft::Over => Some(format!(
+            "{file}: the certificate has expired and every peer refuses it: renew it with `rc-certs renew {file}`"
+        )),
     }
 }
 
 /// Time and size of each file; nothing for one that cannot be seen.
 fn stamps(files: &CredentialFiles) -> Vec<Option<(SystemTime, u64)>> {
     let paths = [Some(&files.certificate), Some(&files.key), Some(&files.ca), files.crl.as_ref()];
-    let stamp = |path: &PathBuf| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
-    paths.into_iter().flatten().map(stamp).collect()
+    paths.into_iter().flatten().map(|path| stamp(path)).collect()
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Each connection is a file: takes as many as the system allows this process.
@@ -161,15 +236,14 @@ fn own_credentials(config: &Config) -> Result<(Credentials, BrokerId), Failure> 
         let fix = "name the right certificate, or correct identity.region and identity.id";
         return Err(Failure::new(ExitStatus::Usage, format_args!("the certificate is of {id}"), file, fix));
     }
-    match credentials.life_left(std::time::SystemTime::now()) {
-        LifeLeft::Ample(_) => {}
-        LifeLeft::Low(left) => {
-            tracing::warn!(certificate = %file, hours = left.as_secs() / 3600, "time to renew it: rc-certs renew");
-        }
-        LifeLeft::Over => {
-            let what = "the certificate has expired";
-            return Err(Failure::new(ExitStatus::Usage, what, file, "renew it with rc-certs renew"));
-        }
+    let now = SystemTime::now();
+    if credentials.life_left(now) == LifeLeft::Over {
+        let what = "the certificate has expired";
+        let fix = format!("renew it with `rc-certs renew {file}`");
+        return Err(Failure::new(ExitStatus::Usage, what, file, fix));
+    }
+    if let Some(warning) = life_warning(&credentials, now) {
+        tracing::warn!("{warning}");
     }
     Ok((credentials, id))
 }
@@ -177,5 +251,29 @@ fn own_credentials(config: &Config) -> Result<(Credentials, BrokerId), Failure> 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         Self::from_error(ExitStatus::Usage, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rc_transport::testing::{Blueprint, TestCa};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_with_a_fifth_of_its_life_left_names_its_file_and_the_command() {
+        let ca = TestCa::new("mesh.test");
+        let now = SystemTime::now();
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let (not_before, not_after) = (now - hours(80), now + hours(20));
+        let blueprint = Blueprint { not_before, not_after, ..Blueprint::of(&ca.id("broker/in/b1"), &[]) };
+        let files = ca.issue_as(&blueprint);
+        let credentials = Credentials::load(&files).unwrap();
+        assert_eq!(life_warning(&credentials, now - hours(1)), None);
+        let warning = life_warning(&credentials, now + hours(1)).unwrap();
+        let file = files.certificate.display();
+        assert!(warning.contains("19 h") || warning.contains("18 h"), "{warning}");
+        assert!(warning.contains(&format!("rc-certs renew {file}")), "{warning}");
+        assert!(life_warning(&credentials, not_after + hours(1)).unwrap().contains("expired"));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rc_daemon::events::{EventLog, Severity};
-use rc_proto::identity::ticket::TicketKeys;
+use rc_proto::identity::ticket::{TicketError, TicketKeys};
 use rc_proto::wire::codes::PathEnd;
 use rc_proto::wire::message::Drain;
 use rc_proto::wire::{BrokerId, Ext, PathId};
@@ -20,10 +20,11 @@ use tokio::time::{interval, sleep};
 use crate::core::admission::Admission;
 use crate::core::drain::{Phase, slots};
 use crate::core::limits::{Limits, Timers};
+use crate::core::paths::PathRequest;
 use crate::links::{ControlLinks, SharedNode};
 use crate::mesh::{Mesh, Seed, draw_incarnation};
 use crate::node::{Lifetime, Node, Own, Presence, Record, lock, millis};
-use crate::path::Paths;
+use crate::path::{Paths, WaitingLegs, tell_closed};
 use crate::recheck::{OtherIdentity, recheck, replace};
 use crate::status::{LinkStatus, PathStatus, RegistrationStatus, Status, snapshot};
 use crate::tickets::TicketGate;
@@ -197,6 +198,7 @@ fn assemble(own: Own, config: BrokerConfig, parts: Parts) -> Node {
         presence: Presence::new(),
         links: ControlLinks::default(),
         paths: Paths::new(config.limits.paths),
+        waiting_legs: WaitingLegs::new(config.limits.waiting_legs),
         admission: Mutex::new(Admission::new(&config.limits, now)),
         tickets: TicketGate::new(parts.ticket_keys),
         lifetime: Lifetime::new(),
@@ -205,6 +207,21 @@ fn assemble(own: Own, config: BrokerConfig, parts: Parts) -> Node {
         limits: config.limits,
         timers: config.timers,
     }
+}
+
+/// The slots of the paths that come from or lead to each peer.
+fn slots_by_peer(
+    all: &[(PathRequest, Option<BrokerId>)],
+    slots: &BTreeMap<PathId, u32>,
+) -> BTreeMap<BrokerId, Vec<(PathId, u32)>> {
+    let mut by_peer: BTreeMap<BrokerId, Vec<(PathId, u32)>> = BTreeMap::new();
+    for (request, to) in all {
+        for peer in request.from.iter().chain(to) {
+            let slot = slots.get(&request.path).copied().unwrap_or(0);
+            by_peer.entry(peer.clone()).or_default().push((request.path, slot));
+        }
+    }
+    by_peer
 }
 
 /// Ends idle paths, forgets old rates. One timer for all paths.
@@ -247,6 +264,20 @@ impl RunningBroker {
     /// When they are of another identity.
     pub fn set_credentials(&self, credentials: Arc<Credentials>) -> Result<(), OtherIdentity> {
         replace(&self.node, &self.acceptor, credentials)
+    }
+
+    /// The credentials in use.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.node.mesh.credentials()
+    }
+
+    /// Takes a list of revoked tickets, judged by the configured ticket keys; whether it is newer than the one in
+    /// use.
+    ///
+    /// # Errors
+    /// When it is no such list, or none of the keys signed it.
+    pub fn set_deny_list(&self, text: &str) -> Result<bool, TicketError> {
+        self.node.tickets.deny(text)
     }
 
     /// Whether it tells others a name or an address to dial.
@@ -297,15 +328,19 @@ impl RunningBroker {
         self.begin_drain();
         let node = &self.node;
         let phase = node.lifetime.phase();
-        while !phase.is_over(node.paths.count(), node.now()) {
-            sleep(DRAIN_POLL).await;
-        }
-        let idle_until = node.now() + IDLE_MOVE_MAX;
-        while node.now() < idle_until
-            && node.presence.registration_count() > 0
-            && !node.mesh.alternates().is_empty()
-            && !phase.is_past(node.now())
-        {
+        let mut idle_until = None;
+        loop {
+            // A resume may open a path at any moment, also while idle Targets are waited for.
+            while !phase.is_over(node.paths.count(), node.now()) {
+                sleep(DRAIN_POLL).await;
+            }
+            let idle_until = *idle_until.get_or_insert_with(|| node.now() + IDLE_MOVE_MAX);
+            let is_idle_over = node.now() >= idle_until
+                || node.presence.registration_count() == 0
+                || node.mesh.alternates().is_empty();
+            if is_idle_over || phase.is_past(node.now()) {
+                return;
+            }
             sleep(DRAIN_POLL).await;
         }
     }
@@ -326,29 +361,39 @@ impl RunningBroker {
         }
         let entry = node.event(Severity::Info, "broker.draining").with("paths", node.paths.count());
         node.record(entry.with("deadline_ms", millis(deadline)));
-        node.mesh.send_drain(millis(deadline));
-        self.tell_endpoints(deadline);
+        let all = node.paths.requests();
+        let ids: Vec<PathId> = all.iter().map(|(request, _)| request.path).collect();
+        let slots: BTreeMap<PathId, u32> =
+            slots(&ids, deadline, node.timers.drain_spread, &mut rand::rng()).into_iter().collect();
+        node.mesh.send_drain(millis(deadline), &slots_by_peer(&all, &slots));
+        self.tell_endpoints(deadline, &all, &slots);
     }
 
     /// Each endpoint gets the slots of its own paths; one without paths moves at once.
-    fn tell_endpoints(&self, deadline: Duration) {
+    fn tell_endpoints(
+        &self,
+        deadline: Duration,
+        all: &[(PathRequest, Option<BrokerId>)],
+        slots: &BTreeMap<PathId, u32>,
+    ) {
         let node = &self.node;
-        let all = node.paths.ids_where(|_| true);
-        let slots: BTreeMap<PathId, u32> =
-            slots(&all, deadline, node.timers.drain_spread, &mut rand::rng()).into_iter().collect();
+        let mut by_endpoint: BTreeMap<ControlPeer, Vec<(PathId, u32)>> = BTreeMap::new();
+        for (request, _) in all {
+            let slot = (request.path, slots.get(&request.path).copied().unwrap_or(0));
+            let controller = ControlPeer::Controller(request.controller.clone());
+            by_endpoint.entry(controller).or_default().push(slot);
+            by_endpoint.entry(ControlPeer::Target(request.target.clone())).or_default().push(slot);
+        }
         let alternates = node.alternates();
         for (_, link) in node.links.all() {
-            let paths = match &link.peer {
-                ControlPeer::Controller(id) => node.paths.ids_where(|request| request.controller == *id),
-                ControlPeer::Target(id) => node.paths.ids_where(|request| request.target == *id),
+            match &link.peer {
+                ControlPeer::Controller(_) | ControlPeer::Target(_) => {}
                 ControlPeer::TrafficManager(_) => continue,
-            };
-            let own = paths.iter().filter_map(|path| slots.get(path).map(|slot| (*path, *slot))).collect();
-            let alternates = alternates.clone();
+            }
             link.handle.send(Drain {
                 deadline_ms: millis(deadline),
-                alternates,
-                slots: own,
+                alternates: alternates.clone(),
+                slots: by_endpoint.get(&link.peer).cloned().unwrap_or_default(),
                 ext: Ext::none(),
             });
         }
@@ -358,8 +403,12 @@ impl RunningBroker {
     pub async fn stop(&self) {
         let lifetime = &self.node.lifetime;
         lifetime.stop_listening.cancel();
-        self.node.paths.stop_where(PathEnd::DRAINED, |_| true);
+        // The word goes into the queues of the links before these end; what is queued then still goes out.
+        for (request, _) in self.node.paths.requests() {
+            tell_closed(&self.node, &request, PathEnd::DRAINED);
+        }
         lifetime.stop.cancel();
+        self.node.paths.stop_where(PathEnd::DRAINED, |_| true);
         lifetime.tasks.close();
         drop(tokio::time::timeout(END_MAX, lifetime.tasks.wait()).await);
         self.node.record(self.node.event(Severity::Info, "broker.stopped"));

@@ -9,12 +9,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rc_broker::{BrokerConfig, RunningBroker};
 use rc_proto::wire::Alpn;
 use rc_proto::wire::codes::{PathFailure, Purpose};
-use rc_transport::{Leg, PathIo};
+use rc_proto::wire::message::Message;
+use rc_transport::{Credentials, Leg, PathIo};
 use support::{Control, Endpoint, World, eventually, refusal, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -299,4 +301,59 @@ async fn a_peer_that_falls_silent_is_down_after_its_time() {
     eventually("the peer is linked", || first.status().mesh.linked == 1).await;
     eventually("the silent peer is down", || first.status().mesh.linked == 0).await;
     assert!(!first.status().mesh.healthy);
+}
+
+#[tokio::test]
+async fn an_invite_that_nobody_hears_is_hedged_by_another_broker() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut deaf = target.registered(&first).await;
+    let mut standby = target.control(&second).await;
+    let mut register = target.register(2);
+    register.role = rc_proto::wire::codes::RegistrationRole::STANDBY;
+    standby.ask(register).await;
+    let mut near = controller.open(&first, &world.open(&controller, "pc-1")).await;
+    deaf.invite().await;
+    let mut far = target.join(&standby.invite().await).await;
+    within(near.wait_opened()).await.unwrap();
+    within(far.wait_opened()).await.unwrap();
+    pass(&mut near, &mut far, b"there").await;
+}
+
+#[tokio::test]
+async fn a_broker_in_the_middle_judges_the_controllers_certificate_by_its_own_lists() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let own = world.ca.issue(&world.ca.id("broker/us/b2"), &["brokers.mesh.test"]);
+    let second = world.broker_of(Credentials::load(&own).unwrap(), &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let files = world.ca.issue(&world.ca.id("controller/alice"), &[]);
+    let controller = world.endpoint_of("alice", Credentials::load(&files).unwrap());
+    let _control = world.endpoint("target/pc-1").registered(&second).await;
+    world.ca.revoke(&files);
+    second.set_credentials(Arc::new(Credentials::load(&own).unwrap())).unwrap();
+    let mut near = controller.open(&first, &world.open(&controller, "pc-1")).await;
+    assert_eq!(refusal(&mut near).await, PathFailure::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_draining_broker_takes_no_new_path_from_a_peer_and_says_when_those_that_cross_it_move() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&second).await;
+    let mut alice = controller.control(&first).await;
+    let (_near, _far, _) = path(&world, &controller, &first, &target, &mut control, &[]).await;
+    let open = first.paths()[0].path;
+    second.begin_drain();
+    let Message::Drain(drain) = alice.next().await else { panic!() };
+    let told: Vec<_> = drain.slots.iter().map(|(path, slot)| (path.to_string(), *slot)).collect();
+    assert_eq!(told, [(open.to_string(), 0)]);
+    let mut near = controller.open(&first, &world.open(&controller, "pc-1")).await;
+    assert_eq!(refusal(&mut near).await, PathFailure::DRAINING);
 }

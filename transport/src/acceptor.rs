@@ -30,9 +30,12 @@ const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
 /// What a stranger may cost before it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptLimits {
-    /// Time for the whole handshake.
+    /// Time for the whole handshake. What is left of it when the handshake is done is the time for a link's first
+    /// message: see [`Leg::age`].
     pub deadline: Duration,
-    /// Bytes that the peer may send until the handshake is done.
+    /// Bytes of TLS records that the peer may send until the handshake is done: a certificate chain has to fit. The
+    /// [`limits::PRE_AUTH_BYTES_MAX`] of what it says before its first request was accepted are counted apart, by
+    /// [`crate::MessageStream`].
     pub handshake_bytes: usize,
 }
 
@@ -69,7 +72,7 @@ pub enum Accepted {
 }
 
 /// Who may hold a control link.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ControlPeer {
     /// A Controller.
     Controller(EndpointId),
@@ -80,7 +83,7 @@ pub enum ControlPeer {
 }
 
 /// Who may bring a leg.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathPeer {
     /// A Controller that opens a path.
     Controller(EndpointId),
@@ -210,20 +213,54 @@ impl Acceptor {
     /// # Errors
     /// Why the connection was not taken.
     pub async fn accept(&self, connection: Connection) -> Result<Accepted, AcceptError> {
+        match self.handshake(connection).await {
+            Ok(accepted) => Ok(accepted),
+            Err(refused) => Err(refused.linger().await),
+        }
+    }
+
+    /// The same, but returns at once: the caller lets the peer read the alert by [`RefusedPeer::linger`], when it
+    /// holds nothing for it any more.
+    ///
+    /// # Errors
+    /// The peer that was not taken.
+    pub async fn handshake(&self, connection: Connection) -> Result<Accepted, RefusedPeer> {
         let deadline = self.limits.deadline;
         let by = Instant::now() + deadline;
         let own = self.credentials();
         let handshake = Box::pin(handshake(&own, connection, self.limits.handshake_bytes));
         match timeout_at(by, handshake).await {
-            Err(_) => Err(AcceptError::Deadline { deadline }),
+            Err(_) => Err(RefusedPeer { error: AcceptError::Deadline { deadline }, io: None }),
             Ok(Ok(accepted)) => Ok(accepted),
-            Ok(Err((error, refused))) => {
-                if let Some(io) = refused {
-                    close_after_refusal(io).await;
-                }
-                Err(error)
-            }
+            Ok(Err((error, io))) => Err(RefusedPeer { error, io }),
         }
+    }
+}
+
+/// A peer that was not taken, and may still have to read why.
+pub struct RefusedPeer {
+    error: AcceptError,
+    io: Option<Metered>,
+}
+
+impl fmt::Debug for RefusedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefusedPeer").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl RefusedPeer {
+    /// Why it was not taken.
+    pub fn error(&self) -> &AcceptError {
+        &self.error
+    }
+
+    /// Waits until the peer could read the alert, at most 2 s.
+    pub async fn linger(self) -> AcceptError {
+        if let Some(io) = self.io {
+            close_after_refusal(io).await;
+        }
+        self.error
     }
 }
 
@@ -232,6 +269,7 @@ type Refusal = (AcceptError, Option<Metered>);
 
 async fn handshake(own: &Credentials, connection: Connection, budget: usize) -> Result<Accepted, Refusal> {
     let Connection { io, remote, local } = connection;
+    let began = Instant::now();
     let mut hello =
         LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Metered::new(io, Some(budget)));
     let start = match Pin::new(&mut hello).await {
@@ -268,7 +306,7 @@ async fn handshake(own: &Credentials, connection: Connection, budget: usize) -> 
         return Err((AcceptError::Protocol { offered: printable(&offered) }, None));
     };
     let own = own.own_certificate();
-    let facts = LegFacts { peer, alpn: agreed, remote, local, round_trip, own, is_dialled: false };
+    let facts = LegFacts { peer, alpn: agreed, remote, local, round_trip, began, own, is_dialled: false };
     sort(Leg::over_tls(stream.into(), facts)).map_err(|error| (error, None))
 }
 

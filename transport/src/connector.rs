@@ -232,6 +232,7 @@ async fn handshake(
         remote: address,
         local: connection.local,
         round_trip,
+        began: started,
         own: own.own_certificate(),
         is_dialled: true,
     };

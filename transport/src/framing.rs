@@ -172,6 +172,16 @@ impl Inbound {
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     unsent: BytesMut,
+    needs_flush: bool,
+}
+
+/// What [`MessageStream::exchange`] came to.
+#[derive(Debug)]
+pub enum Exchange {
+    /// Everything that was put in the queue is out.
+    Sent,
+    /// A message came; `None` at a clean end.
+    Received(Option<Box<Message>>),
 }
 
 impl Outbound {
@@ -188,6 +198,20 @@ impl Outbound {
         self.drain(io).await?;
         io.flush().await?;
         Ok(())
+    }
+
+    /// Whether everything is out.
+    fn is_idle(&self) -> bool {
+        self.unsent.is_empty() && !self.needs_flush
+    }
+
+    fn poll_out<S: AsyncWrite + Unpin>(&mut self, io: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(io, cx))?;
+        if self.needs_flush {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     async fn drain<S: AsyncWrite + Unpin>(&mut self, io: &mut S) -> io::Result<()> {
@@ -276,6 +300,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
     /// When the message cannot be encoded (nothing was sent), or the stream fails.
     pub async fn send(&mut self, message: &Message) -> Result<(), FramingError> {
         self.outbound.send(&mut self.io, message).await
+    }
+
+    /// Puts a message behind those that are on their way; [`Self::exchange`] sends them.
+    ///
+    /// # Errors
+    /// When the message cannot be encoded.
+    pub fn enqueue(&mut self, message: &Message) -> Result<(), FramingError> {
+        self.outbound.unsent.extend_from_slice(&message.to_bytes()?);
+        self.outbound.needs_flush = true;
+        Ok(())
+    }
+
+    /// Bytes that are queued and not written yet.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbound.unsent.len()
+    }
+
+    /// Whether everything that was queued is out.
+    pub fn is_all_sent(&self) -> bool {
+        self.outbound.is_idle()
+    }
+
+    /// Sends what is queued and receives at the same time, so that two sides that both have much to say cannot block
+    /// each other. Ends when something came, or when the queue has become empty. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the stream fails or the peer breaks the protocol; the stream is of no further use then.
+    pub async fn exchange(&mut self) -> Result<Exchange, FramingError> {
+        let was_idle = self.outbound.is_idle();
+        std::future::poll_fn(|cx| {
+            let sent = self.outbound.poll_out(&mut self.io, cx)?;
+            if let Poll::Ready(message) = self.inbound.poll_message(&mut self.io, cx)? {
+                return Poll::Ready(Ok(Exchange::Received(message.map(Box::new))));
+            }
+            if sent.is_ready() && !was_idle { Poll::Ready(Ok(Exchange::Sent)) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// What carries the messages.

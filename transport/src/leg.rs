@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rc_proto::wire::Alpn;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_rustls::TlsStream;
 
 use crate::credentials::OwnCertificate;
@@ -40,6 +41,7 @@ pub(crate) struct LegFacts {
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) round_trip: Duration,
+    pub(crate) began: Instant,
     pub(crate) own: OwnCertificate,
     pub(crate) is_dialled: bool,
 }
@@ -131,6 +133,11 @@ impl Leg {
         self.facts.round_trip
     }
 
+    /// Time since its handshake began: what a peer has used of its time for the handshake and the first message.
+    pub fn age(&self) -> Duration {
+        self.facts.began.elapsed()
+    }
+
     /// Whether this side dialled.
     pub fn is_dialled(&self) -> bool {
         self.facts.is_dialled
@@ -140,6 +147,15 @@ impl Leg {
     /// closes, 2 s or 256 KiB, so that a reset cannot overtake the refusal.
     pub async fn close_after_refusal(self) {
         linger::close_after_refusal(self).await;
+    }
+
+    /// Ends the writing as an error end: what was written goes out, then the socket's write side is closed without
+    /// `close_notify`, so the peer reads everything and learns that more is missing.
+    pub fn poll_break_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.stream().poll_flush(cx))?;
+        match &mut self.carrier {
+            Carrier::Tls(stream) => Pin::new(stream.get_mut().0).poll_shutdown(cx),
+        }
     }
 
     fn stream(&mut self) -> Pin<&mut TlsStream<Metered>> {

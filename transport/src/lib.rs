@@ -37,12 +37,12 @@ mod ticket_key;
 mod tls;
 mod trust;
 
-pub use acceptor::{AcceptError, AcceptLimits, Accepted, Acceptor, ControlPeer, PathPeer};
+pub use acceptor::{AcceptError, AcceptLimits, Accepted, Acceptor, ControlPeer, PathPeer, RefusedPeer};
 pub use clock::{BootClock, Clock};
 pub use connector::{ConnectError, Connector, Expectation};
 pub use credentials::{CredentialError, CredentialFiles, Credentials, LifeLeft, OwnCertificate};
 pub use end_to_end::{EndToEnd, EndToEndError, EndToEndStream};
-pub use framing::{FramingError, MessageReader, MessageStream, MessageWriter};
+pub use framing::{Exchange, FramingError, MessageReader, MessageStream, MessageWriter};
 pub use leg::{Leg, LegError};
 pub use net::{BoxFuture, BoxedIo, Connection, Io, Listener, Net, PlainIo, SocketUse, TcpNet};
 pub use path_io::{PathIo, PathRefused};

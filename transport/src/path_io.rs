@@ -11,6 +11,7 @@ use rc_proto::wire::message::{Message, PathFailed, PathOpened};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{FramingError, Inbound, Outbound};
+use crate::leg::Leg;
 
 /// A path seen from one endpoint. Reading first takes the broker's answer, then raw bytes.
 #[derive(Debug)]
@@ -117,6 +118,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PathIo<S> {
             Err(FramingError::Io(error)) => Err(error),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
+    }
+}
+
+impl PathIo<Leg> {
+    /// As [`Leg::poll_break_off`].
+    pub fn poll_break_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.outbound.poll_drain(&mut self.io, cx))?;
+        self.io.poll_break_off(cx)
     }
 }
 

@@ -18,6 +18,11 @@ pub const KNOBS: &[Knob] = &[
         "The public keys that tickets are judged by, as `rc-certs ticket-key` writes them (JWK set).",
     ),
     Knob::optional(
+        "tickets.deny",
+        Kind::Path,
+        "The list of revoked tickets, as `rc-certs revoke --ticket` writes it (deny.jws); taken when it appears and whenever it changes.",
+    ),
+    Knob::optional(
         "identity.region",
         Kind::Text,
         "The region that our certificate must name; the certificate decides, this only guards against a mix-up.",
@@ -169,10 +174,20 @@ pub const KNOBS: &[Knob] = &[
     .too_small("endpoints are refused")
     .too_large("runs out of descriptors and memory"),
     Knob::new(
+        "limits.waiting_legs",
+        Kind::Integer,
+        "20000",
+        "Proven path connections that wait for their first frame at once.",
+    )
+    .unit("connections")
+    .range("1", "10000000")
+    .too_small("connections that endpoints keep ready are refused")
+    .too_large("unused connections hold descriptors and memory"),
+    Knob::new(
         "limits.handshakes",
         Kind::Integer,
         "4096",
-        "Handshakes at once; more connections wait in the listen queue.",
+        "Handshakes at once, at most an eighth of them from one /24 (IPv6: /56); more connections wait in the listen queue.",
     )
     .unit("handshakes")
     .range("1", "65536")

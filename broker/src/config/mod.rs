@@ -25,6 +25,8 @@ pub struct Config {
     pub credentials: CredentialFiles,
     /// The keys that tickets are judged by.
     pub ticket_keys: TicketKeys,
+    /// The list of tickets that are revoked; there is no such file before the first one is.
+    pub deny_list: Option<PathBuf>,
     /// The region that the certificate must name.
     pub region: Option<String>,
     /// The id that the certificate must name.

@@ -121,6 +121,8 @@ pub struct Admission {
     all_opens_rate: Rate,
     next_slot: Moment,
     parked: BTreeMap<EndpointId, usize>,
+    handshakes: BTreeMap<AddressBlock, usize>,
+    handshakes_per_block: usize,
 }
 
 impl Admission {
@@ -140,6 +142,8 @@ impl Admission {
             all_opens_rate,
             next_slot: now,
             parked: BTreeMap::new(),
+            handshakes: BTreeMap::new(),
+            handshakes_per_block: limits.handshakes_per_block(),
         }
     }
 
@@ -147,6 +151,29 @@ impl Admission {
     /// this machine.
     pub fn admit_connection(&mut self, address: IpAddr, now: Moment) -> bool {
         address.to_canonical().is_loopback() || self.connections.take(&AddressBlock::of(address), now).is_ok()
+    }
+
+    /// Whether one more handshake with this address's block may run; each yes is given back by
+    /// [`Self::end_handshake`]. Loopback is not limited.
+    pub fn begin_handshake(&mut self, address: IpAddr) -> bool {
+        if address.to_canonical().is_loopback() {
+            return true;
+        }
+        let running = self.handshakes.entry(AddressBlock::of(address)).or_default();
+        let fits = *running < self.handshakes_per_block;
+        *running += usize::from(fits);
+        fits
+    }
+
+    /// A handshake with this address is over.
+    pub fn end_handshake(&mut self, address: IpAddr) {
+        let block = AddressBlock::of(address);
+        if let Some(running) = self.handshakes.get_mut(&block) {
+            *running = running.saturating_sub(1);
+            if *running == 0 {
+                self.handshakes.remove(&block);
+            }
+        }
     }
 
     /// Whether this Controller may open a path now.
@@ -305,6 +332,22 @@ mod tests {
         );
         assert!(admitted("2001:db8:0:200::1"));
         assert!((0..10).all(|_| admitted("127.0.0.1")));
+    }
+
+    #[test]
+    fn a_block_of_addresses_takes_an_eighth_of_the_handshakes_and_no_less_than_eight() {
+        for (handshakes, share) in [(4096, 512), (64, 8), (1, 8), (80, 10)] {
+            let mut admission = Admission::new(&Limits { handshakes, ..Limits::default() }, at(0));
+            let address = |last: usize| format!("192.0.2.{}", last % 256).parse().unwrap();
+            assert!((0..share).all(|last| admission.begin_handshake(address(last))), "{handshakes}");
+            assert!(!admission.begin_handshake(address(7)));
+            assert!(admission.begin_handshake("192.0.3.1".parse().unwrap()));
+            admission.end_handshake(address(1));
+            assert!(admission.begin_handshake(address(7)));
+            (0..=share).for_each(|last| admission.end_handshake(address(last)));
+            admission.end_handshake("192.0.3.1".parse().unwrap());
+            assert!(admission.handshakes.is_empty());
+        }
     }
 
     #[test]

@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// Control links of one identity at once.
+pub const CONTROL_LINKS_PER_IDENTITY_MAX: usize = 8;
+/// Legs of one endpoint that wait for their first frame at once.
+pub const WAITING_LEGS_PER_ENDPOINT_MAX: usize = 32;
+/// The same of one broker, which makes one for every path that crosses it.
+pub const WAITING_LEGS_PER_BROKER_MAX: usize = 1024;
+
 /// What one broker takes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -11,6 +18,8 @@ pub struct Limits {
     pub registrations: usize,
     /// Control links at once.
     pub control_links: usize,
+    /// Legs that wait for their first frame at once.
+    pub waiting_legs: usize,
     /// Handshakes at once; more connections wait in the listen queue.
     pub handshakes: usize,
     /// New connections a second from one /24 or /56, after the burst.
@@ -31,6 +40,7 @@ impl Default for Limits {
             paths: 10_000,
             registrations: 50_000,
             control_links: 60_000,
+            waiting_legs: 20_000,
             handshakes: 4_096,
             connections_per_second: 200,
             connections_burst: 2_000,
@@ -83,6 +93,13 @@ impl Default for Timers {
             drain: Duration::from_secs(60),
             drain_spread: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    /// Handshakes at once from one /24 or /56: an eighth of all, so that a few silent networks do not take them all.
+    pub fn handshakes_per_block(&self) -> usize {
+        (self.handshakes / 8).max(8)
     }
 }
 

@@ -51,8 +51,10 @@ pub enum Registering<L, P> {
         woken: Vec<P>,
         /// Older instances here that it superseded; each is to be told.
         superseded: Vec<Registration<L>>,
-        /// A registration of the same instance that it replaced, on an earlier link.
+        /// A registration of the same instance that it replaced, on an earlier link; that link is to be closed.
         replaced: Option<Registration<L>>,
+        /// The oldest instance here, which had to make room; its link is to be closed.
+        evicted: Option<Registration<L>>,
     },
     /// A later started instance holds the identity.
     Superseded {
@@ -144,9 +146,13 @@ impl<L: Clone, P, J> Presence<L, P, J> {
         }
         let same_instance =
             self.registrations.iter().position(|found| found.claim.instance == new.claim.instance);
-        if same_instance.is_none() && self.registrations.len() >= limits::REGISTRATIONS_PER_IDENTITY_MAX {
-            return Registering::Full;
-        }
+        let is_full = self.registrations.len() >= limits::REGISTRATIONS_PER_IDENTITY_MAX;
+        let evicted = if same_instance.is_none() && is_full {
+            let Some(index) = self.oldest_demoted(&new.claim) else { return Registering::Full };
+            Some(self.registrations.remove(index))
+        } else {
+            None
+        };
         let replaced = same_instance.map(|index| self.registrations.remove(index));
         let superseded = self.demote_older(&new.claim);
         self.hints.retain(|hint| judge(&hint.claim, &new.claim) != Verdict::Replaces);
@@ -154,7 +160,20 @@ impl<L: Clone, P, J> Presence<L, P, J> {
         self.registrations.push(new);
         let replaced =
             replaced.filter(|old| self.registrations.last().is_some_and(|new| new.link_id != old.link_id));
-        Registering::Stands { woken: self.wake(&claim), claim, superseded, replaced }
+        for gone in replaced.iter().chain(&evicted) {
+            // An invite over a link that nobody may listen to any more: its open asks over the new one.
+            self.joins.retain(|join| join.link_id != gone.link_id);
+        }
+        Registering::Stands { woken: self.wake(&claim), claim, superseded, replaced, evicted }
+    }
+
+    /// The oldest instance with the role resume that is older than `newer`.
+    fn oldest_demoted(&self, newer: &Claim) -> Option<usize> {
+        let demoted = self.registrations.iter().enumerate().filter(|(_, found)| {
+            found.claim.role == RegistrationRole::RESUME && found.claim.is_older_than(newer)
+        });
+        let oldest = demoted.min_by_key(|(_, found)| (found.claim.started_ms, found.claim.instance));
+        oldest.map(|(index, _)| index)
     }
 
     /// Gives every older instance here the role resume, and returns those that had another one.

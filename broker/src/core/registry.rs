@@ -127,7 +127,9 @@ impl<L: Clone, P, J> Registry<L, P, J> {
             return Departed { registrations: Vec::new(), joins: Vec::new() };
         };
         let presence = entry.get_mut();
+        let before = presence.registrations.len();
         let registrations = presence.registrations.extract_if(.., |found| found.link_id == link_id).collect();
+        self.recount(before, presence.registrations.len());
         let joins =
             presence.joins.extract_if(.., |join| join.link_id == link_id).map(|join| join.handover).collect();
         if presence.is_empty() {
@@ -139,6 +141,11 @@ impl<L: Clone, P, J> Registry<L, P, J> {
     /// Looks a Target up without waiting for it.
     pub fn find(&self, target: &EndpointId, instance: Option<InstanceId>) -> Option<Registration<L>> {
         self.targets.get(target).and_then(|presence| presence.find(instance))
+    }
+
+    /// Where others said that a Target is, best first.
+    pub fn hints(&self, target: &EndpointId, instance: Option<InstanceId>) -> Vec<Hint> {
+        self.targets.get(target).map(|presence| presence.hints_for(instance)).unwrap_or_default()
     }
 
     /// Looks a Target up and, when it is not here, installs a watch in the same operation. `wake` is dropped

@@ -31,6 +31,7 @@ fn stands(outcome: Registering<&'static str, mpsc::Sender<u32>>) -> (usize, Vec<
 
 const P: RegistrationRole = RegistrationRole::PRIMARY;
 const S: RegistrationRole = RegistrationRole::STANDBY;
+const R: RegistrationRole = RegistrationRole::RESUME;
 const NOW: u64 = 1_000;
 
 #[test]
@@ -176,10 +177,13 @@ fn an_identity_holds_at_most_two_registrations_here() {
         stands(registry.register(&target, claim(2, 2, 1, P), LinkId(2), "b", 0, NOW)),
         (0, vec![InstanceId([1; 16])])
     );
-    assert!(matches!(
-        registry.register(&target, claim(3, 3, 1, P), LinkId(3), "c", 0, NOW),
-        Registering::Full
-    ));
+    let third = registry.register(&target, claim(3, 3, 1, P), LinkId(3), "c", 0, NOW);
+    let Registering::Stands { evicted: Some(evicted), superseded, .. } = third else { panic!("{third:?}") };
+    assert_eq!((evicted.link, superseded[0].link), ("a", "b"));
+    assert_eq!(registry.registration_count(), 2);
+    assert_eq!(registry.find(&target, None).unwrap().link, "c");
+    let oldest = registry.register(&target, claim(1, 1, 2, R), LinkId(4), "a again", 0, NOW);
+    assert!(matches!(oldest, Registering::Full), "{oldest:?}");
     assert_eq!(registry.registration_count(), 2);
 }
 
@@ -220,8 +224,24 @@ fn a_lost_link_gives_its_pending_joins_back_and_leaves_nothing() {
     let departed = registry.link_lost(&target, LinkId(1));
     assert_eq!((departed.registrations.len(), departed.joins), (1, vec![5]));
     assert_eq!(registry.tracked_count(), 0);
+    assert_eq!(registry.registration_count(), 0);
     assert!(!registry.expect_join(&target, LinkId(1), path(2), JoinSecret([1; 16]), 6));
     assert_eq!(registry.tracked_count(), 0);
+}
+
+#[test]
+fn a_registration_over_a_new_link_gives_up_the_invites_of_the_old_one() {
+    let registry: Registry<&'static str, mpsc::Sender<u32>, mpsc::Sender<u32>> = Registry::new();
+    let target = target("pc-1");
+    registry.register(&target, claim(1, 1, 1, P), LinkId(1), "old", 0, NOW);
+    let (handover, joined) = mpsc::channel();
+    assert!(registry.expect_join(&target, LinkId(1), path(1), JoinSecret([1; 16]), handover));
+    let outcome = registry.register(&target, claim(1, 1, 2, P), LinkId(2), "new", 0, NOW);
+    let Registering::Stands { replaced: Some(replaced), .. } = outcome else { panic!() };
+    assert_eq!(replaced.link, "old");
+    assert_eq!(joined.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    let (handover, _joined) = mpsc::channel();
+    assert!(registry.expect_join(&target, LinkId(2), path(1), JoinSecret([1; 16]), handover));
 }
 
 fn hint(broker: &str, claim: Claim) -> Hint {

@@ -53,7 +53,11 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     No,
-    Yes { unknown: usize },
+    /// The answer is not here yet, or the race that asked ended without it.
+    Pending,
+    Yes {
+        unknown: usize,
+    },
 }
 
 /// The search of one open.
@@ -65,6 +69,8 @@ pub struct Search {
     candidates: Vec<Candidate>,
     tried: Vec<BrokerId>,
     local_tries: u32,
+    /// The Target's link here does not help.
+    is_local_over: bool,
     asked: Asked,
     park_until: Moment,
     failure: Option<PathFailure>,
@@ -80,6 +86,7 @@ impl Search {
             candidates: Vec::new(),
             tried: Vec::new(),
             local_tries: 0,
+            is_local_over: false,
             asked: Asked::No,
             park_until,
             failure: None,
@@ -99,10 +106,22 @@ impl Search {
 
     /// Every peer was asked; `unknown` of them did not answer in time.
     pub fn located(&mut self, found: impl IntoIterator<Item = Candidate>, unknown: usize) {
-        // An answer is fresher than the attempt that an announcement led to.
-        let found: Vec<_> = found.into_iter().collect();
         self.asked = Asked::Yes { unknown };
-        self.add_candidates(found);
+        // An answer is fresher than the attempt that an announcement led to: that broker gets another one, last.
+        let (again, first): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|candidate| self.tried.contains(&candidate.broker));
+        self.add_candidates(first);
+        let again = again.into_iter().filter(|candidate| !self.avoid.contains(&candidate.broker));
+        self.candidates.extend(again);
+    }
+
+    /// The mesh is to be asked now, beside an attempt that is slow; `false` when it was asked already.
+    pub fn begin_locate(&mut self) -> bool {
+        let is_first = self.asked == Asked::No;
+        if is_first {
+            self.asked = Asked::Pending;
+        }
+        is_first
     }
 
     /// A registration or an announcement came while this open was parked: what was tried may hold now.
@@ -120,30 +139,38 @@ impl Search {
 
     /// The invite over a link here failed; `None` when the link was lost, which a registration may mend.
     pub fn invite_failed(&mut self, code: Option<PathFailure>) {
+        self.is_local_over |= code.is_some();
         self.failure = code.or(self.failure);
     }
 
     /// What to do next.
     pub fn next(&mut self, view: View, now: Moment) -> Step {
         if let Some(route) = self.named.take() {
-            self.tried.extend(route.last().cloned());
+            // A longer route may fail at its first broker, which says nothing of the last.
+            if let [only] = route.as_slice() {
+                self.tried.push(only.clone());
+            }
             return Step::Along(route);
         }
-        if view.is_here && self.local_tries < LOCAL_TRIES_MAX && self.failure.is_none() {
+        if view.is_here && self.local_tries < LOCAL_TRIES_MAX && !self.is_local_over {
             self.local_tries += 1;
             return Step::InviteHere;
         }
         if let Some(route) = self.next_candidate() {
             return Step::Along(route);
         }
+        // There is no time left to ask.
+        if self.failure == Some(PathFailure::TIMEOUT) {
+            return Step::Fail(PathFailure::TIMEOUT);
+        }
+        match self.asked {
+            Asked::No | Asked::Pending if view.peers_linked > 0 => return Step::Locate,
+            Asked::No | Asked::Pending => self.asked = Asked::Yes { unknown: 0 },
+            Asked::Yes { .. } => {}
+        }
+        // One broker's word is not final while another one may hold the Target; now nobody is left.
         if let Some(code) = self.failure {
             return Step::Fail(code);
-        }
-        if self.asked == Asked::No {
-            if view.peers_linked > 0 {
-                return Step::Locate;
-            }
-            self.asked = Asked::Yes { unknown: 0 };
         }
         let is_partial = matches!(self.asked, Asked::Yes { unknown } if unknown > 0);
         if !view.is_mesh_healthy {
@@ -236,6 +263,19 @@ mod tests {
         search.attempt_failed(PathFailure::NOT_HERE);
         assert_eq!(search.next(HEALTHY, at(0)), Step::Locate);
         search.located([candidate("b", P, 1), candidate("c", P, 2)], 0);
+        for name in ["c", "b"] {
+            assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker(name)]));
+            search.attempt_failed(PathFailure::NOT_HERE);
+        }
+        assert_eq!(search.next(HEALTHY, at(0)), Step::Park(at(10_000)));
+    }
+
+    #[test]
+    fn a_longer_route_that_fails_leaves_its_last_broker_to_the_announcements() {
+        let mut search = search(Purpose::RESUME, &["b", "c"]);
+        assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker("b"), broker("c")]));
+        search.attempt_failed(PathFailure::NOT_HERE);
+        search.add_candidates([candidate("c", P, 1)]);
         assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker("c")]));
     }
 
@@ -294,8 +334,30 @@ mod tests {
             search.add_candidates([candidate("b", P, 1)]);
             assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker("b")]));
             search.attempt_failed(code);
+            assert_eq!(search.next(HEALTHY, at(0)), Step::Locate);
+            search.located([], 0);
             assert_eq!(search.next(HEALTHY, at(0)), Step::Fail(code));
         }
+    }
+
+    #[test]
+    fn a_hard_failure_from_a_stale_announcement_does_not_hide_the_target() {
+        let mut here = search(Purpose::NEW, &["b"]);
+        assert_eq!(here.next(HEALTHY, at(0)), Step::Along(vec![broker("b")]));
+        here.attempt_failed(PathFailure::DRAINING);
+        assert_eq!(here.next(View { is_here: true, ..HEALTHY }, at(0)), Step::InviteHere);
+        here.invite_failed(Some(PathFailure::BUSY));
+        assert_eq!(here.next(View { is_here: true, ..HEALTHY }, at(0)), Step::Locate);
+        here.located([candidate("c", P, 1)], 0);
+        assert_eq!(here.next(HEALTHY, at(0)), Step::Along(vec![broker("c")]));
+    }
+
+    #[test]
+    fn a_timeout_leaves_no_time_to_ask() {
+        let mut search = search(Purpose::NEW, &["b"]);
+        assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker("b")]));
+        search.attempt_failed(PathFailure::TIMEOUT);
+        assert_eq!(search.next(HEALTHY, at(0)), Step::Fail(PathFailure::TIMEOUT));
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Claim {
         self.started_ms = self.started_ms.min(now_ms);
     }
 
+    /// Whether this instance started before that of `other`.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.age_order() < other.age_order()
+    }
+
     fn age_order(&self) -> (u64, InstanceId) {
         (self.started_ms, self.instance)
     }

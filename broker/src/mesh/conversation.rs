@@ -1,16 +1,16 @@
-//! What is said on a mesh link once it stands: everything registered here first, then pings each second, answers,
-//! announcements and gossip.
+//! What is said on a mesh link once it stands: pings each second, answers, announcements and gossip, and between
+//! them what is registered here already.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use rand::Rng;
 use rc_daemon::clock::unix_ms;
 use rc_daemon::events::Severity;
 use rc_proto::mesh::members::GOSSIP_INTERVAL;
-use rc_proto::wire::message::{Announce, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong};
-use rc_proto::wire::{BrokerId, Ext, limits};
-use rc_transport::{FramingError, Leg, MessageStream};
+use rc_proto::wire::message::{Announce, Drain, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId, limits};
+use rc_transport::{ControlPeer, Exchange, FramingError, Leg, MessageStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -18,11 +18,18 @@ use tokio_util::sync::CancellationToken;
 use super::locate::Answer;
 use super::{PeerLink, announcement};
 use crate::control::{tell_superseded, wake};
-use crate::core::registry::Hint;
+use crate::core::paths::Part;
+use crate::core::registry::{Hint, Registration};
 use crate::core::standing::Claim;
-use crate::links::SharedNode;
+use crate::links::{ControlHandle, SharedNode};
 use crate::node::{Node, lock, micros};
 
+/// Registrations that are announced at once to a peer that has just been linked.
+const INTRODUCED_AT_ONCE: usize = 64;
+/// Unsent bytes beyond which messages wait in the queue.
+const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+/// Unsent bytes beyond which a peer is too far behind: it asks more than it reads.
+const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 /// Pings between two rows of the matrix.
 const PINGS_PER_ROW: u64 = 10;
 
@@ -46,61 +53,73 @@ impl Running<'_> {
     ) -> Result<(), FramingError> {
         let down_after = self.node.timers.mesh_down;
         let stop = self.node.lifetime.stop.clone();
-        let announced = tokio::select! {
-            biased;
-            () = close.cancelled() => return end(stream).await,
-            announced = timeout(down_after * 4, self.introduce(&mut stream)) => announced,
-        };
-        let Ok(()) = announced.unwrap_or(Ok(())) else { return Ok(()) };
+        stream.enqueue(&self.peers().into())?;
+        let mut introduction = self.node.presence.registrations().into_iter();
         let mut tick = interval(self.node.timers.mesh_ping);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut gossip_at = next_gossip();
         let mut silent_until = Instant::now() + down_after;
+        let mut stuck_at = Instant::now() + down_after;
+        let mut unsent = stream.unsent_bytes();
         loop {
+            // Progress of the writing, or nothing to write: the peer reads.
+            if stream.is_all_sent() || stream.unsent_bytes() < unsent {
+                stuck_at = Instant::now() + down_after;
+            }
+            unsent = stream.unsent_bytes();
+            if unsent > UNSENT_BYTES_MAX {
+                return Ok(());
+            }
+            if stream.is_all_sent() && outbox.is_empty() {
+                self.introduce(&mut stream, &mut introduction)?;
+                unsent = stream.unsent_bytes();
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
                     // What was said before the stop, a Drain above all, still goes out.
                     while let Ok(message) = outbox.try_recv() {
-                        if !write(&mut stream, &message, down_after).await? {
-                            return Ok(());
-                        }
+                        stream.enqueue(&message)?;
                     }
+                    drop(timeout(down_after, write_out(&mut stream)).await);
                     return end(stream).await;
                 }
                 () = close.cancelled() => return end(stream).await,
-                Some(message) = outbox.recv() => {
-                    if !write(&mut stream, &message, down_after).await? {
-                        return Ok(());
-                    }
-                }
+                Some(message) = outbox.recv(), if unsent < OUTBOX_BYTES_MAX => stream.enqueue(&message)?,
                 _ = tick.tick() => {
                     for message in self.periodic(&mut gossip_at) {
-                        if !write(&mut stream, &message, down_after).await? {
-                            return Ok(());
+                        stream.enqueue(&message)?;
+                    }
+                }
+                exchanged = timeout_at(silent_until.min(stuck_at), stream.exchange()) => match exchanged {
+                    Err(_) => return Ok(()),
+                    Ok(exchanged) => match exchanged? {
+                        Exchange::Sent => {}
+                        Exchange::Received(None) => return end(stream).await,
+                        Exchange::Received(Some(message)) => {
+                            silent_until = Instant::now() + down_after;
+                            if let Some(reply) = self.answer(*message) {
+                                stream.enqueue(&reply)?;
+                            }
                         }
-                    }
-                }
-                received = timeout_at(silent_until, stream.recv()) => {
-                    let Ok(received) = received else { return Ok(()) };
-                    let Some(message) = received? else { return end(stream).await };
-                    silent_until = Instant::now() + down_after;
-                    if let Some(reply) = self.answer(message)
-                        && !write(&mut stream, &reply, down_after).await?
-                    {
-                        return Ok(());
-                    }
-                }
+                    },
+                },
             }
         }
     }
 
-    /// Everything that the peer has to know first: the members, and what is registered here.
-    async fn introduce(&self, stream: &mut MessageStream<Leg>) -> Result<(), FramingError> {
-        stream.send(&self.peers().into()).await?;
-        for (target, registration) in self.node.presence.registrations() {
-            let message = announcement(self.node.own.incarnation, &target, &registration.claim, true);
-            stream.send(&message.into()).await?;
+    /// The next of what is registered here, which the peer has to know: little at a time, when there is nothing else
+    /// to say. What has left meanwhile is left out.
+    fn introduce(
+        &self,
+        stream: &mut MessageStream<Leg>,
+        registrations: &mut impl Iterator<Item = (EndpointId, Registration<ControlHandle>)>,
+    ) -> Result<(), FramingError> {
+        let presence = &self.node.presence;
+        for (target, known) in registrations.by_ref().take(INTRODUCED_AT_ONCE) {
+            let Some(now) = presence.find(&target, Some(known.claim.instance)) else { continue };
+            let message = announcement(self.node.own.incarnation, &target, &now.claim, true);
+            stream.enqueue(&message.into())?;
         }
         Ok(())
     }
@@ -157,15 +176,38 @@ impl Running<'_> {
                 let now = node.now();
                 lock(&node.mesh.state).matrix.handle_row(self.peer, &matrix.round_trips, now);
             }
-            Message::Drain(_) => {
+            Message::Drain(drain) => {
                 lock(&node.mesh.state).members.handle_drain(self.peer);
                 node.record(node.event(Severity::Info, "mesh.draining").with_text("peer", self.peer));
+                self.pass_on(&drain);
             }
             // Revocation lists and score reports are passed on by a later version; the table of roles lets no peer
             // send anything else on a mesh link.
             _ => {}
         }
         None
+    }
+
+    /// The Controllers whose paths lead from here over a peer that drains are told: no one else tells them.
+    fn pass_on(&self, drain: &Drain) {
+        let node = self.node;
+        let mut slots: BTreeMap<EndpointId, Vec<(PathId, u32)>> = BTreeMap::new();
+        for (request, to) in node.paths.requests() {
+            if request.part == Part::Ingress && to.as_ref() == Some(self.peer) {
+                let slot = drain.slots.iter().find(|(path, _)| *path == request.path);
+                let slot = slot.map_or(0, |(_, slot)| *slot);
+                slots.entry(request.controller).or_default().push((request.path, slot));
+            }
+        }
+        let mut alternates = node.alternates();
+        alternates.retain(|(broker, _)| broker != self.peer);
+        for (controller, slots) in slots {
+            let (deadline_ms, alternates) = (drain.deadline_ms, alternates.clone());
+            let drain = Drain { deadline_ms, alternates, slots, ext: Ext::none() };
+            for link in node.links.of(&ControlPeer::Controller(controller)) {
+                link.send(drain.clone());
+            }
+        }
     }
 
     fn measured(&mut self, pong: &Pong) {
@@ -225,15 +267,14 @@ fn next_gossip() -> Instant {
     Instant::now() + GOSSIP_INTERVAL.mul_f64(rand::rng().random_range(0.8..1.2))
 }
 
-async fn write(
-    stream: &mut MessageStream<Leg>,
-    message: &Message,
-    longest: Duration,
-) -> Result<bool, FramingError> {
-    match timeout(longest, stream.send(message)).await {
-        Ok(sent) => sent.map(|()| true),
-        Err(_) => Ok(false),
+/// Sends what is queued; what comes meanwhile is of no more interest.
+async fn write_out(stream: &mut MessageStream<Leg>) -> Result<(), FramingError> {
+    while !stream.is_all_sent() {
+        if let Exchange::Received(None) = stream.exchange().await? {
+            break;
+        }
     }
+    Ok(())
 }
 
 async fn end(stream: MessageStream<Leg>) -> Result<(), FramingError> {

@@ -19,7 +19,7 @@ use rc_proto::Moment;
 use rc_proto::mesh::{Dialling, Matrix, Members, MeshCounts, RouteRequest, locate as locate_rules};
 use rc_proto::wire::codes::RegistrationRole;
 use rc_proto::wire::message::{Announce, CertificateRef, Drain, Message};
-use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation, PathId};
 use rc_transport::{Connector, Credentials, Resolver};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -204,8 +204,7 @@ impl Mesh {
     /// How long a route may take before another one is tried beside it.
     pub(crate) fn hedge_after(&self, route: &[BrokerId]) -> Duration {
         let round_trips: u32 = route.iter().map(|broker| self.round_trip_us(broker)).max().unwrap_or(0);
-        let (shortest, added) = locate_rules::HEDGE;
-        (Duration::from_micros(round_trips.into()) * 2 + added).max(shortest)
+        hedge_after(round_trips)
     }
 
     /// The way to a located broker: over a third one where the matrix says that this is faster.
@@ -236,10 +235,12 @@ impl Mesh {
         self.send_all(&message.into());
     }
 
-    /// Tells every peer that this broker is about to stop.
-    pub(crate) fn send_drain(&self, deadline_ms: u32) {
-        let drain = Drain { deadline_ms, alternates: Vec::new(), slots: Vec::new(), ext: Ext::none() };
-        self.send_all(&drain.into());
+    /// Tells every peer that this broker is about to stop, and when the paths between the two are to move.
+    pub(crate) fn send_drain(&self, deadline_ms: u32, slots: &BTreeMap<BrokerId, Vec<(PathId, u32)>>) {
+        for (peer, link) in self.links() {
+            let slots = slots.get(&peer).cloned().unwrap_or_default();
+            link.send(Drain { deadline_ms, alternates: Vec::new(), slots, ext: Ext::none() });
+        }
     }
 
     fn send_all(&self, message: &Message) {
@@ -254,6 +255,12 @@ impl Mesh {
         let measured = state.links.iter().map(|(id, link)| (id.clone(), link.round_trip_us()));
         measured.filter(|(_, us)| *us > 0).collect()
     }
+}
+
+/// How long an attempt over a round trip of so many µs may take before another one is tried beside it.
+pub(crate) fn hedge_after(round_trip_us: u32) -> Duration {
+    let (shortest, added) = locate_rules::HEDGE;
+    (Duration::from_micros(round_trip_us.into()) * 2 + added).max(shortest)
 }
 
 fn announcement(incarnation: Incarnation, target: &EndpointId, claim: &Claim, present: bool) -> Announce {

@@ -67,6 +67,16 @@ pub(super) enum AttemptFault {
     Failed(PathFailure),
 }
 
+impl AttemptFault {
+    /// The code that the search is told; `None` when the Target may be back in a moment.
+    pub(super) fn code(self) -> Option<PathFailure> {
+        match self {
+            Self::LinkLost => None,
+            Self::Failed(code) => Some(code),
+        }
+    }
+}
+
 /// Takes the pending join back when its open gives up.
 struct JoinGuard<'n> {
     node: &'n Node,
@@ -177,16 +187,24 @@ async fn ask_over(context: &mut OpenContext, next: &BrokerId, leg: Leg) -> Asked
         ext: Ext::none(),
     };
     let mut stream = MessageStream::over(leg);
-    if stream.send(&request.into()).await.is_err() {
-        return Asked::Gone;
-    }
+    let sent = stream.send(&request.into()).await;
     let mut path = stream.into_path();
+    if sent.is_err() {
+        return last_answer(&mut path).await;
+    }
     let mut early_sent = 0;
     loop {
         let rest = context.early.rest(early_sent);
         if !rest.is_empty() {
-            if path.write_all(&rest).await.is_err() || path.flush().await.is_err() {
-                return Asked::Gone;
+            let written = async {
+                path.write_all(&rest).await?;
+                path.flush().await
+            };
+            if let Err(error) = written.await {
+                return match PathRefused::of(&error) {
+                    Some(refused) => Asked::Refused(refused.0.code),
+                    None => last_answer(&mut path).await,
+                };
             }
             early_sent += rest.len();
         }
@@ -208,6 +226,15 @@ async fn ask_over(context: &mut OpenContext, next: &BrokerId, leg: Leg) -> Asked
             },
             () = context.early.changed() => {}
         }
+    }
+}
+
+/// A write failed: the refusal that made the peer close may still be there to be read.
+async fn last_answer(path: &mut PathIo<Leg>) -> Asked {
+    match path.wait_opened().await {
+        Err(error) => PathRefused::of(&error).map_or(Asked::Gone, |refused| Asked::Refused(refused.0.code)),
+        // It opened the path and is gone.
+        Ok(_) => Asked::Gone,
     }
 }
 

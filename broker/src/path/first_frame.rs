@@ -1,6 +1,7 @@
 //! The first frame of a leg decides what it is: a request to open, one to forward, or the answer to an invite.
 
 use rc_daemon::events::Severity;
+use rc_proto::wire::PathId;
 use rc_proto::wire::codes::PathFailure;
 use rc_proto::wire::message::{JoinPath, Message};
 use rc_transport::{Leg, MessageStream, PathPeer};
@@ -18,12 +19,21 @@ pub(crate) async fn serve(node: SharedNode, peer: PathPeer, leg: Leg) {
         PathPeer::Controller(_) | PathPeer::Target(_) => node.timers.pooled_leg_idle,
     };
     let (remote, who) = (leg.remote(), leg.peer().id.clone());
+    let waiting = match node.waiting_legs.begin(&peer) {
+        Ok(waiting) => waiting,
+        // It has not said which path it is for: none.
+        Err(limit) => {
+            let refusal = Refusal::new(PathFailure::BUSY, limit);
+            return refuse(&node, leg, PathId([0; 16]), refusal).await;
+        }
+    };
     let mut stream = MessageStream::over(leg);
     let first = tokio::select! {
         biased;
         () = node.lifetime.stop.cancelled() => return,
         first = timeout(idle, stream.recv()) => first,
     };
+    drop(waiting);
     let message = match first {
         Ok(Ok(Some(message))) => message,
         // A pooled connection that was not needed, or that nobody wanted any more.

@@ -13,13 +13,15 @@ use tokio::time::{Instant, timeout_at};
 use super::early::EarlyBytes;
 use super::far::{AttemptFault, FarEnd, OpenContext, along, invite, open_deadline};
 use super::opening::{
-    PathGuard, Refusal, Stopped, judge_ticket, refuse, splice, too_much_early, while_near_lives,
+    PathGuard, Refusal, Stopped, judge_ticket, refuse, refuse_new_while_draining, splice, too_much_early,
+    while_near_lives,
 };
 use crate::core::paths::{Part, PathRequest};
-use crate::core::registry::{Found, ParkId, Settled};
+use crate::core::registry::{Found, ParkId, Registration, Settled};
 use crate::core::routing::check_named_route;
-use crate::core::search::{Search, Step, View};
-use crate::links::SharedNode;
+use crate::core::search::{Candidate, Search, Step, View};
+use crate::links::{ControlHandle, SharedNode};
+use crate::mesh::hedge_after;
 use crate::node::{lock, millis};
 
 /// Time for a control link that takes no more messages to leave the registry.
@@ -84,11 +86,7 @@ fn admit(node: &SharedNode, controller: &EndpointId, near: &Leg, open: &OpenPath
     judge_ticket(node, &node.controller_id(controller), &near.peer().certificate, open)?;
     check_named_route(&node.own.id, &open.route)
         .map_err(|code| Refusal::new(code, "the route is too long or leads back"))?;
-    // A draining broker still serves sessions that exist: they may have nowhere else to go.
-    if open.purpose == Purpose::NEW && !node.lifetime.phase().is_accepting() {
-        return Err(Refusal::new(PathFailure::DRAINING, "this broker drains"));
-    }
-    Ok(())
+    refuse_new_while_draining(node, open)
 }
 
 /// A watch for the Target, taken back when the search ends.
@@ -151,14 +149,18 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
             is_mesh_healthy: node.mesh.is_healthy(now),
         };
         match (search.next(view, now), registration) {
-            (Step::InviteHere, Some(registration)) => match Box::pin(invite(&context, registration)).await {
-                Ok(far) => return Ok(far),
-                Err(AttemptFault::LinkLost) => search.invite_failed(None),
-                Err(AttemptFault::Failed(code)) => search.invite_failed(Some(code)),
-            },
+            (Step::InviteHere, Some(registration)) => {
+                search.add_candidates(
+                    node.mesh.candidates(&node.presence.hints(&target, context.open.instance)),
+                );
+                let first = Attempt::Here(Box::new(registration));
+                if let Some(far) = attempts(&context, &mut search, first).await {
+                    return Ok(far);
+                }
+            }
             (Step::InviteHere, None) => {}
             (Step::Along(route), _) => {
-                if let Some(far) = attempts(&context, &mut search, route).await {
+                if let Some(far) = attempts(&context, &mut search, Attempt::Along(route)).await {
                     return Ok(far);
                 }
             }
@@ -223,31 +225,95 @@ impl Drop for ParkPlace<'_> {
     }
 }
 
-/// Tries one route, and beside it the next candidate when the first is slow. The first far end wins; the others are
-/// closed, which cancels what follows from them.
-async fn attempts(context: &OpenContext, search: &mut Search, route: Vec<BrokerId>) -> Option<FarEnd> {
-    let mesh = &context.node.mesh;
-    let mut running = JoinSet::new();
-    let mut hedge_at = Instant::now() + mesh.hedge_after(&route);
-    running.spawn(along_or_direct(context.clone(), route));
-    while !running.is_empty() {
+/// One way to the Target.
+enum Attempt {
+    /// Over its link here.
+    Here(Box<Registration<ControlHandle>>),
+    /// Over other brokers.
+    Along(Vec<BrokerId>),
+}
+
+/// What a task of a race brings.
+enum Finding {
+    Here(Result<FarEnd, AttemptFault>),
+    Along(Result<FarEnd, AttemptFault>),
+    Located(Vec<Candidate>, usize),
+}
+
+/// Attempts of one open beside each other.
+struct Race<'c> {
+    context: &'c OpenContext,
+    tasks: JoinSet<Finding>,
+    /// Attempts that run; a question to the mesh is none.
+    running: usize,
+    hedge_at: Instant,
+}
+
+impl Race<'_> {
+    fn start(&mut self, attempt: Attempt) {
+        let (context, mesh) = (self.context.clone(), &self.context.node.mesh);
+        self.running += 1;
+        match attempt {
+            Attempt::Here(registration) => {
+                self.hedge_at = Instant::now() + hedge_after(registration.cost_us);
+                self.tasks
+                    .spawn(async move { Finding::Here(Box::pin(invite(&context, *registration)).await) });
+            }
+            Attempt::Along(route) => {
+                self.hedge_at = Instant::now() + mesh.hedge_after(&route);
+                self.tasks.spawn(async move { Finding::Along(along_or_direct(context, route).await) });
+            }
+        }
+    }
+
+    /// The first attempt is slow: another one beside it, or a question where else the Target is.
+    fn hedge(&mut self, search: &mut Search) {
+        if let Some(route) = search.next_candidate() {
+            return self.start(Attempt::Along(route));
+        }
+        self.hedge_at = self.context.deadline + Duration::from_secs(1);
+        if search.begin_locate() && self.context.node.mesh.linked_count() > 0 {
+            let context = self.context.clone();
+            self.tasks.spawn(async move {
+                let (node, open) = (&context.node, &context.open);
+                let (found, unknown) =
+                    node.mesh.locate(node, &open.target, open.instance, open.purpose).await;
+                Finding::Located(found, unknown)
+            });
+        }
+    }
+}
+
+/// Makes one attempt, and others beside it when it is slow. The first far end wins; the others are closed, which
+/// cancels what follows from them.
+async fn attempts(context: &OpenContext, search: &mut Search, first: Attempt) -> Option<FarEnd> {
+    let mut race = Race { context, tasks: JoinSet::new(), running: 0, hedge_at: context.deadline };
+    race.start(first);
+    while race.running > 0 {
         tokio::select! {
             biased;
-            Some(done) = running.join_next() => match done {
-                Ok(Ok(far)) => return Some(far),
-                Ok(Err(AttemptFault::Failed(code))) => search.attempt_failed(code),
-                Ok(Err(AttemptFault::LinkLost)) => {}
-                Err(_) => search.attempt_failed(PathFailure::INTERNAL),
-            },
-            () = tokio::time::sleep_until(hedge_at), if running.len() < ATTEMPTS_MAX => {
-                match search.next_candidate() {
-                    Some(route) => {
-                        hedge_at = Instant::now() + mesh.hedge_after(&route);
-                        running.spawn(along_or_direct(context.clone(), route));
+            Some(done) = race.tasks.join_next() => {
+                let outcome = match done {
+                    Ok(Finding::Located(found, unknown)) => {
+                        search.located(found, unknown);
+                        race.hedge_at = Instant::now();
+                        continue;
                     }
-                    None => hedge_at = context.deadline + Duration::from_secs(1),
+                    Ok(Finding::Here(outcome)) => outcome.map_err(|fault| search.invite_failed(fault.code())),
+                    Ok(Finding::Along(outcome)) => outcome.map_err(|fault| {
+                        search.attempt_failed(fault.code().unwrap_or(PathFailure::NOT_HERE));
+                    }),
+                    Err(_) => {
+                        search.attempt_failed(PathFailure::INTERNAL);
+                        Err(())
+                    }
+                };
+                if let Ok(far) = outcome {
+                    return Some(far);
                 }
+                race.running -= 1;
             }
+            () = tokio::time::sleep_until(race.hedge_at), if race.running < ATTEMPTS_MAX => race.hedge(search),
         }
     }
     None

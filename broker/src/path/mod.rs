@@ -14,6 +14,9 @@ mod ingress;
 mod opening;
 mod table;
 mod transit;
+mod waiting;
 
 pub(crate) use first_frame::serve;
+pub(crate) use opening::tell_closed;
 pub(crate) use table::{PathHandle, Paths};
+pub(crate) use waiting::WaitingLegs;

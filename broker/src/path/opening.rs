@@ -3,11 +3,11 @@
 use rc_daemon::clock::unix_ms;
 use rc_daemon::events::Severity;
 use rc_proto::identity::SpiffeId;
-use rc_proto::wire::codes::{PathEnd, PathFailure};
-use rc_proto::wire::message::{CertificateRef, Message, OpenPath, PathClosed, PathFailed, PathOpened};
+use rc_proto::wire::codes::{PathEnd, PathFailure, Purpose};
+use rc_proto::wire::message::{CertificateRef, Drain, Message, OpenPath, PathClosed, PathFailed, PathOpened};
 use rc_proto::wire::{BrokerId, Ext, PathId};
 use rc_transport::{ControlPeer, Leg};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::early::{EarlyBytes, NearGone};
@@ -16,7 +16,7 @@ use super::table::PathHandle;
 use crate::core::paths::{EntryId, PathLimit, PathRequest};
 use crate::links::SharedNode;
 use crate::node::{Node, count};
-use crate::relay::{End, PipeEnd, relay};
+use crate::relay::{End, PipeEnd, RelayLeg, relay};
 
 /// Time to write a refusal to a peer that may not read.
 const REFUSAL_WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
@@ -64,6 +64,14 @@ impl Drop for PathGuard {
     fn drop(&mut self) {
         drop(self.node.paths.end(self.id));
     }
+}
+
+/// A draining broker still serves sessions that exist: they may have nowhere else to go.
+pub(super) fn refuse_new_while_draining(node: &Node, open: &OpenPath) -> Result<(), Refusal> {
+    if open.purpose == Purpose::NEW && !node.lifetime.phase().is_accepting() {
+        return Err(Refusal::new(PathFailure::DRAINING, "this broker drains"));
+    }
+    Ok(())
 }
 
 /// Judges the ticket of an open. The refusal is the same whatever is wrong; the event has the cause.
@@ -156,6 +164,7 @@ pub(super) fn splice(
     to_near.append(&mut far.behind);
     to_far.append(&mut early.rest(far.early_sent));
     node.paths.opened(guard.id, far.to.clone(), node.now());
+    tell_if_draining(node, &request);
     count(&node.record.counters.paths_opened);
     record_opened(node, &request, far.to.as_ref());
     let near = End { leg: near, first: to_near };
@@ -171,6 +180,24 @@ pub(super) fn splice(
             drop(node.lifetime.tasks.spawn(run_pipe(task_node, near, far, guard, request)));
         }
     }
+}
+
+/// A path that opens while this broker drains has missed the word that everybody got: it moves at once.
+fn tell_if_draining(node: &Node, request: &PathRequest) {
+    let Some(deadline_ms) = node.lifetime.phase().deadline_ms(node.now()) else { return };
+    let drain = Drain {
+        deadline_ms,
+        alternates: node.alternates(),
+        slots: vec![(request.path, 0)],
+        ext: Ext::none(),
+    };
+    for link in ends(request).iter().flat_map(|peer| node.links.of(peer)) {
+        link.send(drain.clone());
+    }
+}
+
+fn ends(request: &PathRequest) -> [ControlPeer; 2] {
+    [ControlPeer::Controller(request.controller.clone()), ControlPeer::Target(request.target.clone())]
 }
 
 /// JoinPath is answered too: the Target learns the broker that it joined at.
@@ -207,8 +234,8 @@ fn record_opened(node: &Node, request: &PathRequest, to: Option<&BrokerId>) {
 
 async fn run_pipe<A, B>(node: SharedNode, near: End<A>, far: End<B>, guard: PathGuard, request: PathRequest)
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: RelayLeg,
+    B: RelayLeg,
 {
     let end = relay(near, far, &guard.handle.meter, &guard.handle.stop).await;
     let reason = match end {
@@ -219,20 +246,21 @@ where
     let carried = guard.handle.meter.total();
     node.record.counters.bytes_carried.fetch_add(carried, std::sync::atomic::Ordering::Relaxed);
     drop(guard);
-    tell_closed(&node, &request, reason);
+    // When the broker stops, everybody was told before.
+    if !node.lifetime.stop.is_cancelled() {
+        tell_closed(&node, &request, reason);
+    }
     let entry = node.event(Severity::Info, "path.ended").with_text("path", request.path);
     let entry = entry.with_text("controller", &request.controller).with_text("target", &request.target);
     node.record(entry.with_text("reason", reason).with("bytes", carried));
 }
 
 /// Tells both endpoints over their control links here why a path ended that they did not close.
-fn tell_closed(node: &Node, request: &PathRequest, reason: PathEnd) {
+pub(crate) fn tell_closed(node: &Node, request: &PathRequest, reason: PathEnd) {
     if reason == PathEnd::CLOSED {
         return;
     }
-    let ends =
-        [ControlPeer::Controller(request.controller.clone()), ControlPeer::Target(request.target.clone())];
-    for link in ends.iter().flat_map(|peer| node.links.of(peer)) {
+    for link in ends(request).iter().flat_map(|peer| node.links.of(peer)) {
         link.send(PathClosed { path_id: request.path, reason, ext: Ext::none() });
     }
 }

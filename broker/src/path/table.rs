@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rc_proto::Moment;
+use rc_proto::wire::BrokerId;
 use rc_proto::wire::codes::PathEnd;
 use rc_proto::wire::message::CertificateRef;
-use rc_proto::wire::{BrokerId, PathId};
 use tokio_util::sync::CancellationToken;
 
-use crate::core::paths::{EntryId, PathEntry, PathLimit, PathRequest, PathTable};
+use crate::core::paths::{EntryId, PathEntry, PathLimit, PathRequest, PathState, PathTable};
 use crate::node::lock;
 use crate::relay::PathMeter;
 
@@ -105,9 +105,12 @@ impl Paths {
         over.iter().for_each(|handle| handle.stop(PathEnd::IDLE));
     }
 
-    /// The path ids that `chosen` names.
-    pub(crate) fn ids_where(&self, chosen: impl Fn(&PathRequest) -> bool) -> Vec<PathId> {
-        let table = lock(&self.table);
-        table.entries().filter(|entry| chosen(&entry.request)).map(|entry| entry.request.path).collect()
+    /// What every path was asked for as, and the next broker of an open one.
+    pub(crate) fn requests(&self) -> Vec<(PathRequest, Option<BrokerId>)> {
+        let next = |entry: &PathEntry<PathHandle>| match &entry.state {
+            PathState::Opening => None,
+            PathState::Open { to, .. } => to.clone(),
+        };
+        lock(&self.table).entries().map(|entry| (entry.request.clone(), next(entry))).collect()
     }
 }

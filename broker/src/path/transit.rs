@@ -1,18 +1,22 @@
 //! A MeshOpen from another broker: the Target must be here, or the route names the next hop.
 
-use rc_proto::wire::BrokerId;
+use std::time::SystemTime;
+
 use rc_proto::wire::codes::PathFailure;
-use rc_proto::wire::message::MeshOpen;
+use rc_proto::wire::message::{CertificateRef, MeshOpen, OpenPath};
+use rc_proto::wire::{BrokerId, EndpointId};
 use rc_transport::Leg;
 
 use super::early::EarlyBytes;
 use super::far::{AttemptFault, FarEnd, OpenContext, along, invite, open_deadline};
 use super::opening::{
-    PathGuard, Refusal, Stopped, judge_ticket, refuse, splice, too_much_early, while_near_lives,
+    PathGuard, Refusal, Stopped, judge_ticket, refuse, refuse_new_while_draining, splice, too_much_early,
+    while_near_lives,
 };
 use crate::core::paths::{Part, PathRequest};
 use crate::core::routing::{Hop, next_hop};
 use crate::links::SharedNode;
+use crate::node::Node;
 
 pub(super) async fn serve(
     node: SharedNode,
@@ -32,7 +36,7 @@ pub(super) async fn serve(
         part: Part::Transit,
         from: Some(peer.clone()),
     };
-    let admitted = judge_ticket(&node, &node.controller_id(&controller), &controller_certificate, &open)
+    let admitted = admit(&node, &controller, &controller_certificate, &open)
         .and_then(|()| {
             let hop = next_hop(&node.own.id, &origin, &peer, &open.route);
             hop.map_err(|code| Refusal::new(code, "the route is not ours or leads back"))
@@ -65,6 +69,21 @@ pub(super) async fn serve(
             refuse(&node, near, path_id, refusal).await;
         }
     }
+}
+
+/// What the ingress judged is judged again: its revocation lists may be older than ours.
+fn admit(
+    node: &Node,
+    controller: &EndpointId,
+    certificate: &CertificateRef,
+    open: &OpenPath,
+) -> Result<(), Refusal> {
+    let rechecked = node.mesh.credentials().recheck_certificate(certificate, SystemTime::now());
+    rechecked.map_err(|fault| {
+        Refusal::new(PathFailure::UNAUTHORIZED, format_args!("the controller's certificate {fault}"))
+    })?;
+    judge_ticket(node, &node.controller_id(controller), certificate, open)?;
+    refuse_new_while_draining(node, open)
 }
 
 /// Here or onward; a MeshOpen for an absent Target fails at once.

@@ -11,7 +11,7 @@ use rc_proto::wire::{
     Alpn, Envelope, EnvelopeError, EnvelopeHeader, Ext, Incarnation, JoinSecret, MessageKind, PathId, Role,
     limits,
 };
-use rc_transport::{FramingError, MessageStream, PathRefused};
+use rc_transport::{Exchange, FramingError, MessageStream, PathRefused};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 
 fn ping(nonce: u64) -> Message {
@@ -71,6 +71,32 @@ async fn a_cancelled_send_goes_out_whole_before_the_next() {
     });
     sent.unwrap();
     assert_eq!(first, [Some(ping(1)), Some(ping(2))]);
+}
+
+#[tokio::test]
+async fn two_sides_that_both_have_much_to_say_do_not_block_each_other() {
+    const COUNT: u64 = 5_000;
+    let (one, other) = duplex(256);
+    let talk = |io: DuplexStream| async move {
+        let mut stream = MessageStream::new(io, Role::Broker, Alpn::Mesh);
+        stream.accepted();
+        for nonce in 0..COUNT {
+            stream.enqueue(&ping(nonce)).unwrap();
+        }
+        let mut next = 0;
+        while next < COUNT || !stream.is_all_sent() {
+            match stream.exchange().await.unwrap() {
+                Exchange::Sent => assert_eq!(stream.unsent_bytes(), 0),
+                Exchange::Received(message) => {
+                    assert_eq!(message.as_deref(), Some(&ping(next)));
+                    next += 1;
+                }
+            }
+        }
+        stream
+    };
+    let both = async { tokio::join!(talk(one), talk(other)) };
+    assert!(tokio::time::timeout(Duration::from_secs(10), both).await.is_ok(), "both wait for the other");
 }
 
 #[tokio::test]
