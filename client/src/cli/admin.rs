@@ -127,6 +127,17 @@ pub fn sockets_of_every_process(binary: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Removes a socket that nothing answers on, and its lock file.
+pub fn remove_stale(socket: &Path) {
+    let mut lock = socket.as_os_str().to_owned();
+    lock.push(".lock");
+    for file in [socket, Path::new(&lock)] {
+        if let Err(error) = std::fs::remove_file(file) {
+            tracing::debug!(%error, file = %file.display(), "not removed");
+        }
+    }
+}
+
 /// Asks the endpoint behind `path` for its status.
 ///
 /// # Errors

@@ -93,9 +93,11 @@ async fn measure(output: Output, running: &Running, arguments: &PingArgs) -> Res
 pub(super) async fn status(output: Output) -> Result<ExitStatus, Failure> {
     let mut found = Vec::new();
     for socket in admin::sockets_of_every_process(BINARY) {
-        // A socket that a killed process left behind answers nobody.
-        if let Ok(status) = admin::ask_status(&socket).await {
-            found.push((socket, status));
+        match admin::ask_status(&socket).await {
+            Ok(status) => found.push((socket, status)),
+            // A socket that a killed process left behind answers nobody, now or later.
+            Err(failure) if failure.status() == ExitStatus::Unreachable => admin::remove_stale(&socket),
+            Err(failure) => tracing::debug!(%failure, "a controller does not answer"),
         }
     }
     if output.is_json() {

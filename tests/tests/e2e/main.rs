@@ -11,6 +11,7 @@
 mod bad_input;
 mod bytes;
 mod control;
+mod lifecycle;
 mod scale;
 mod shell;
 mod ssh;
