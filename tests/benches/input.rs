@@ -36,7 +36,7 @@ const ADDED_MAX: Duration = ms(30);
 /// One input record, about a mouse event with its header.
 const RECORD_BYTES: usize = 16;
 const RECORD_INTERVAL: Duration = ms(10);
-/// Until the bulk transfer has found the line's rate.
+/// Until the bulk transfer has found the line's rate, and input alone its window.
 const WARM_UP: Duration = ms(5000);
 
 /// Input's latency beside a bulk transfer.
@@ -51,7 +51,7 @@ struct Arguments {
     /// Room in front of each line, in KiB.
     #[arg(long, default_value_t = 3072)]
     queue_kib: u32,
-    /// TCP congestion control of both hosts; the system's when it is left out.
+    /// TCP congestion control of both hosts, one that is open to every namespace; the system's when it is left out.
     #[arg(long, value_name = "NAME")]
     congestion: Option<String>,
     /// Bulk channels that send to the Target.
@@ -230,13 +230,14 @@ async fn control(task: Task) -> anyhow::Result<Found> {
     let input = session.open(&"echo".parse()?, OpenOptions::default().class(Class::INPUT)).await?;
     let mut input = Input::over(input);
     let span = Duration::from_secs(task.seconds);
+    input.round_trips(WARM_UP).await.context("at first")?;
     let alone_us = input.round_trips(span).await.context("alone")?;
     let sent = Arc::new(AtomicU64::new(0));
     for _ in 0..task.channels {
         let bulk = session.open(&"sink".parse()?, OpenOptions::default().class(Class::BULK)).await?;
         tokio::spawn(flood(bulk, Arc::clone(&sent)));
     }
-    tokio::time::sleep(WARM_UP).await;
+    input.round_trips(WARM_UP).await.context("while bulk begins")?;
     let (before, began) = (sent.load(Ordering::Relaxed), Instant::now());
     let beside_bulk_us = input.round_trips(span).await.context("beside bulk")?;
     let bulk = sent.load(Ordering::Relaxed) - before;

@@ -37,7 +37,17 @@ pub enum LabError {
     NoSuchHost(String),
 }
 
-/// Replaces this process by itself inside namespaces of its own (user, network, mount), with the same arguments;
+/// The namespaces of a lab. Root needs none for users, and without it the kernel gives the packet queue a buffer as
+/// large as it asks for.
+fn unshared() -> &'static [&'static str] {
+    if rustix::process::geteuid().is_root() {
+        &["--net", "--mount"]
+    } else {
+        &["--user", "--map-root-user", "--net", "--mount"]
+    }
+}
+
+/// Replaces this process by itself inside namespaces of its own (network, mount, user), with the same arguments;
 /// returns once inside. To be called first in `main`, before any thread is started.
 ///
 /// # Errors
@@ -49,12 +59,8 @@ pub fn enter() -> Result<(), LabError> {
     let failed = |source| LabError::Run { command: "unshare".to_owned(), source };
     let executable = std::env::current_exe().map_err(failed)?;
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let source = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount"])
-        .arg(executable)
-        .args(arguments)
-        .env(INSIDE, "1")
-        .exec();
+    let source =
+        Command::new("unshare").args(unshared()).arg(executable).args(arguments).env(INSIDE, "1").exec();
     Err(failed(source))
 }
 
@@ -63,7 +69,7 @@ pub fn unavailable() -> Option<String> {
     let probe = "mount -t tmpfs none /run && ip netns add probe && ip link add probe0 type veth \
                  && tc qdisc add dev probe0 root tbf rate 1mbit burst 16k limit 64k \
                  && iptables -t mangle -A FORWARD -j NFQUEUE --queue-num 1";
-    let arguments = ["--user", "--map-root-user", "--net", "--mount", "sh", "-c", probe];
+    let arguments = [unshared(), &["sh", "-c", probe]].concat();
     run("unshare", &arguments).err().map(|error| error.to_string())
 }
 

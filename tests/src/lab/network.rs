@@ -51,7 +51,8 @@ impl NetworkBuilder {
         self
     }
 
-    /// The congestion control of every host, `cubic` or `bbr`, instead of the system's.
+    /// The congestion control of every host instead of the system's. The kernel allows those that are in
+    /// `net.ipv4.tcp_allowed_congestion_control` of the machine itself.
     #[must_use]
     pub fn congestion_control(mut self, name: &str) -> Self {
         self.congestion_control = Some(name.to_owned());
