@@ -13,7 +13,8 @@ use crate::error::{AttachError, LocateError, PathError};
 use crate::event::Event;
 use crate::failure::FailureKind;
 use crate::link::BrokerContact;
-use crate::path::{EndToEndPath, PathFault, PathRequest, open_path};
+use crate::path::{PathFault, PathRequest, open_path};
+use crate::proven_path::{PathBreak, ProvenPath};
 use crate::session::{PathFacts, SessionHandle, attach};
 
 /// First wait before a further attempt; it doubles.
@@ -68,22 +69,42 @@ impl Endpoint {
             purpose: Purpose::NEW,
             lane: Lane::INTERACTIVE,
         };
-        let (stream, facts) = self.find_path(&request).await?;
         let session = SessionId(rand::random());
         let deadline = self.reach().timers.attach;
-        let handle = attach(self.setup(), session, target.clone(), stream, facts, ticket, deadline).await?;
-        self.adopt(&handle);
-        Ok(handle)
+        let mut first_break = None;
+        loop {
+            let (stream, facts) = match self.find_path(&request).await {
+                Ok(found) => found,
+                Err(error) => return Err(first_break.map_or(error, StartError::Attach)),
+            };
+            let broken = stream.broken();
+            let (peer, ticket) = (target.clone(), ticket.clone());
+            let error = match attach(self.setup(), session, peer, stream, facts, ticket, deadline).await {
+                Ok(handle) => {
+                    self.adopt(&handle);
+                    return Ok(handle);
+                }
+                Err(error) => explained(error, &broken),
+            };
+            match (first_break.take(), error) {
+                // Another path may carry whole what this one lost or altered; the ticket holds for the same session.
+                (None, lost @ AttachError::PathEnded { .. }) => first_break = Some(lost),
+                // What the Target says to the second try follows from the first.
+                (Some(first), AttachError::Refused { .. }) => return Err(first.into()),
+                (_, error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Opens a path through the pinned broker; after a refusal that is not final, through the brokers it names, then
     /// through whichever is pinned by then.
-    async fn find_path(&self, request: &PathRequest) -> Result<(EndToEndPath, PathFacts), StartError> {
+    async fn find_path(&self, request: &PathRequest) -> Result<(ProvenPath, PathFacts), StartError> {
         let reach = self.reach();
         let began = reach.now();
         let mut alternates = VecDeque::new();
         let mut tried = Vec::new();
         let mut wait = RETRY_FIRST;
+        let mut altered = false;
         loop {
             let contact = match alternates.pop_front() {
                 Some(contact) => contact,
@@ -93,6 +114,11 @@ impl Endpoint {
             let error = match open_path(reach, &contact, request, left).await {
                 Ok(opened) => return Ok(opened),
                 Err(PathFault::Attach(error)) => return Err(error.into()),
+                Err(PathFault::Altered(error)) if altered => return Err(error.into()),
+                Err(PathFault::Altered(error)) => {
+                    altered = true;
+                    error
+                }
                 Err(PathFault::Path(error)) => error,
             };
             tried.push(contact.broker.clone());
@@ -118,5 +144,18 @@ impl Endpoint {
                 reach.pause(pause).await;
             }
         }
+    }
+}
+
+/// An end whose meaning the path knows: a refusal by the other end is none that another path helps against.
+fn explained(error: AttachError, broken: &PathBreak) -> AttachError {
+    match (error, broken.take()) {
+        (AttachError::PathEnded { peer, .. }, Some(broken)) if broken.is_retryable() => {
+            AttachError::PathEnded { peer, reason: broken.to_string() }
+        }
+        (AttachError::PathEnded { peer, .. }, Some(broken)) => {
+            AttachError::Handshake { peer, reason: broken.to_string() }
+        }
+        (error, _) => error,
     }
 }

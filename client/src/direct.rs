@@ -46,7 +46,7 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (wanted, early) = read_attach(&mut stream, &controller, deadline).await?;
+    let (wanted, early) = read_attach(&mut stream, &controller, deadline).await.map_err(AttachError::from)?;
     let peer = controller.to_string();
     let facts = PathFacts::default();
     admit(&setup(), controller, &wanted, |_| true, stream, early, facts, OFFERS_MAX)

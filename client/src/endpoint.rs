@@ -9,7 +9,6 @@ use arc_swap::ArcSwapOption;
 use rc_proto::Moment;
 use rc_proto::identity::SpiffeId;
 use rc_proto::select::Choice;
-use rc_proto::session::SessionConfig;
 use rc_proto::wire::codes::EndCode;
 use rc_proto::wire::message::Invite;
 use rc_proto::wire::{InstanceId, Role, SessionId};
@@ -19,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificate_watch::watch_certificate;
 use crate::config::ClientConfig;
 use crate::error::{LocateError, SetupError};
 use crate::event::{Event, EventLog, Events};
@@ -154,7 +154,7 @@ impl Endpoint {
         };
         let setup = SessionSetup {
             instance: run.instance,
-            config: SessionConfig::default(),
+            config: config.session(role),
             clock: Arc::clone(&reach.clock),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -164,6 +164,7 @@ impl Endpoint {
         let target = (role == Role::Target).then_some((run.instance, run.began_unix_ms));
         let keeper = Keeper::new(Arc::clone(&reach), locator, target, shared.clone());
         tasks.spawn(keeper.run(stop.clone()));
+        tasks.spawn(watch_certificate(Arc::clone(&reach), stop.clone()));
         let invites = tokio::sync::Mutex::new(invites);
         let sessions = SessionTable::default();
         let inner = Inner { reach, config, run, setup, shared, invites, sessions, tasks, stop };
@@ -202,7 +203,10 @@ impl Endpoint {
         };
         match state {
             PinState::Held(held) => Ok(held),
-            PinState::Searching { last } => Err(last.unwrap_or(LocateError::Deadline { waited })),
+            PinState::Searching { last } => Err(last.unwrap_or_else(|| LocateError::Deadline {
+                wanted: self.inner.config.brokers.wanted(),
+                waited,
+            })),
             PinState::Stopped => Err(LocateError::Stopped),
         }
     }

@@ -45,6 +45,14 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A list of revoked tickets cannot be used.
+    #[error("the list of revoked tickets in {file} cannot be used: {reason}")]
+    DenyList {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The state directory cannot be used.
     #[error("the state directory {path} cannot be used: {reason}")]
     StateDir {
@@ -72,14 +80,21 @@ pub enum LocateError {
         failures: Vec<(String, String)>,
     },
     /// Addresses were found, none of them is a usable broker.
-    #[error("no broker is usable, tried {}", list(.failures))]
+    #[error("no broker of {} is usable: {}", .wanted.join(", "), candidates(.failures))]
     NoBroker {
+        /// Where brokers were looked for: service names, and static addresses.
+        wanted: Vec<String>,
         /// Each address tried and why it is not usable.
-        failures: Vec<(SocketAddr, String)>,
+        failures: Vec<CandidateFailure>,
     },
-    /// No broker was pinned within the time given.
-    #[error("no broker was found within {waited:?}; is the network up, and are the brokers?")]
+    /// No broker was pinned within the time given, and the first look has not ended.
+    #[error(
+        "no broker of {} was found within {waited:?}; is the network up, and are the brokers?",
+        .wanted.join(", ")
+    )]
     Deadline {
+        /// Where brokers were looked for: service names, and static addresses.
+        wanted: Vec<String>,
         /// How long.
         waited: Duration,
     },
@@ -89,9 +104,14 @@ pub enum LocateError {
 }
 
 impl LocateError {
-    /// The kind of failure.
+    /// The kind of failure: a matter of configuration when brokers answered and refused our own certificate.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::NoBroker { failures, .. }
+                if failures.iter().any(|failure| failure.fault == CandidateFault::RefusedUs) =>
+            {
+                FailureKind::Configuration
+            }
             Self::NoAddress { .. } | Self::NoBroker { .. } | Self::Deadline { .. } => {
                 FailureKind::Unreachable
             }
@@ -100,9 +120,53 @@ impl LocateError {
     }
 }
 
+/// Why one address is not a usable broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidateFailure {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whose fault it is.
+    pub fault: CandidateFault,
+    /// What happened.
+    pub reason: String,
+}
+
+/// Whose fault it is that an address is not a usable broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CandidateFault {
+    /// Nothing there serves us now.
+    Unusable,
+    /// Whoever is there cannot be trusted.
+    Untrusted,
+    /// It refused our own certificate.
+    RefusedUs,
+}
+
+/// Failures that one line tells; of the others it tells how many there are.
+const FAILURES_TOLD_MAX: usize = 4;
+
 fn list<P: std::fmt::Display>(failures: &[(P, String)]) -> String {
-    let lines: Vec<String> = failures.iter().map(|(place, reason)| format!("{place}: {reason}")).collect();
+    let mut lines: Vec<String> =
+        failures.iter().take(FAILURES_TOLD_MAX).map(|(place, reason)| placed(place, reason)).collect();
+    if failures.len() > FAILURES_TOLD_MAX {
+        lines.push(format!("and {} more", failures.len() - FAILURES_TOLD_MAX));
+    }
     lines.join("; ")
+}
+
+/// Reasons that name their place already are not told it twice.
+fn placed(place: &impl std::fmt::Display, reason: &str) -> String {
+    let place = place.to_string();
+    if reason.contains(&place) { reason.to_owned() } else { format!("{place}: {reason}") }
+}
+
+fn candidates(failures: &[CandidateFailure]) -> String {
+    if failures.is_empty() {
+        return "those that answer take no sessions now (full, draining or about to start): try again later"
+            .to_owned();
+    }
+    let pairs: Vec<_> = failures.iter().map(|failure| (failure.address, failure.reason.clone())).collect();
+    list(&pairs)
 }
 
 /// Why a path was not opened or joined.

@@ -90,6 +90,15 @@ pub enum Event {
         /// Why.
         code: PathFailure,
     },
+    /// A fifth of the life of this process's certificate is left, or less.
+    CertificateLow {
+        /// Its file.
+        file: String,
+        /// Ms until it ends; 0 when it has.
+        left_ms: u64,
+        /// The command that renews it.
+        renew: String,
+    },
     /// A session began.
     SessionStarted {
         /// The session.

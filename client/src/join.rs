@@ -9,8 +9,9 @@ use rc_proto::wire::{EndpointId, PathId, ServiceName, SessionId};
 
 use crate::endpoint::Endpoint;
 use crate::link::BrokerContact;
-use crate::path::{EndToEndPath, join_path, peer_of};
-use crate::session::{OfferQueue, PathFacts, SessionHandle, admit, read_attach, refuse};
+use crate::path::{JoinedPath, join_path, peer_of};
+use crate::proven_path::ProvenPath;
+use crate::session::{OfferQueue, PathFacts, SessionHandle, Unread, admit, read_attach, refuse};
 
 /// A broker says that a Controller waits.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ pub struct Joined {
     controller_id: EndpointId,
     key: KeyThumbprint,
     attach: Attach,
-    stream: EndToEndPath,
+    stream: ProvenPath,
     early: Vec<u8>,
     facts: PathFacts,
     endpoint: Endpoint,
@@ -73,14 +74,20 @@ impl Endpoint {
         let held = self.held().await.map_err(|error| failed(error.to_string()))?;
         let answered = held.contact.answered.filter(|_| held.contact.broker == invite.broker);
         let contact = BrokerContact::of_invite(invite, answered);
-        let (mut stream, facts) = join_path(self.reach(), &contact, invite).await.map_err(failed)?;
+        let JoinedPath { mut stream, facts, attach_left } =
+            join_path(self.reach(), &contact, invite).await.map_err(failed)?;
         let peer = peer_of(&stream).clone();
         let Some(controller_id) = peer.id.endpoint_id() else {
             return Err(failed(format!("{} is no controller", peer.id)));
         };
-        let (attach, early) = read_attach(&mut stream, &controller_id, self.reach().timers.attach)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let (attach, early) = match read_attach(&mut stream, &controller_id, attach_left).await {
+            Ok(read) => read,
+            Err(Unread::Failed(error)) => return Err(failed(error.to_string())),
+            Err(Unread::Version(error)) => {
+                refuse(stream, &Refused::new(Refusal::VERSION, self.instance())).await;
+                return Err(failed(error.to_string()));
+            }
+        };
         let key = KeyThumbprint(peer.certificate.key_thumbprint);
         let endpoint = self.clone();
         Ok(Joined { controller: peer.id, controller_id, key, attach, stream, early, facts, endpoint })

@@ -9,9 +9,11 @@
 //! | `path`, `connect`, `join` | a path to the other endpoint, from the Controller's and from the Target's side |
 //! | `direct` | a session over a stream that no broker carries |
 //! | `session` | one session: the pure core behind a lock, the pumps of its paths, its channels |
+//! | `certificate_watch` | warns in time to renew |
 //! | `config`, `status`, `event`, `error`, `probe` | the plain values of the interface |
 #![forbid(unsafe_code)]
 
+mod certificate_watch;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod config;
@@ -22,20 +24,24 @@ mod error;
 mod event;
 mod failure;
 mod join;
+mod limits;
 mod link;
 mod locate;
 mod path;
 mod probe;
+mod proven_path;
 mod reach;
 mod session;
 mod status;
 #[cfg(test)]
 mod testing;
 
-pub use config::{BrokerPlaces, ClientConfig, StaticBroker, StaticBrokerError, Timers};
+pub use config::{BrokerPlaces, Buffers, ClientConfig, StaticBroker, StaticBrokerError, Timers};
 pub use connect::StartError;
 pub use endpoint::{Endpoint, EndpointStatus};
-pub use error::{AttachError, LocateError, OpenError, PathError, SetupError};
+pub use error::{
+    AttachError, CandidateFailure, CandidateFault, LocateError, OpenError, PathError, SetupError,
+};
 pub use event::{Event, EventLog, Events};
 pub use failure::FailureKind;
 pub use join::{Invitation, JoinError, Joined};

@@ -7,18 +7,15 @@ use rc_proto::identity::SpiffeId;
 use rc_proto::wire::codes::{Lane, Purpose};
 use rc_proto::wire::message::{Invite, JoinPath, Message, OpenPath, PathOpened};
 use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId};
-use rc_transport::{
-    EndToEnd, EndToEndError, EndToEndStream, Leg, LegError, MessageStream, PathIo, PathRefused, Peer,
-};
+use rc_transport::{EndToEnd, EndToEndError, LegError, MessageStream, PathRefused, Peer};
 
 use crate::error::{AttachError, PathError};
+use crate::limits::retry_slot;
 use crate::link::{BrokerContact, dial_leg};
+use crate::proven_path::ProvenPath;
 use crate::reach::Reach;
 use crate::session::PathFacts;
 use crate::status::{HopStatus, whole_ms};
-
-/// A byte stream to the other endpoint that no broker can read.
-pub(crate) type EndToEndPath = EndToEndStream<PathIo<Leg>>;
 
 /// What a Controller asks of a broker.
 #[derive(Debug, Clone)]
@@ -34,6 +31,8 @@ pub(crate) struct PathRequest {
 #[derive(Debug)]
 pub(crate) enum PathFault {
     Path(PathError),
+    /// Something on the way altered the bytes; another path may carry them whole.
+    Altered(PathError),
     Attach(AttachError),
 }
 
@@ -43,7 +42,7 @@ pub(crate) async fn open_path(
     contact: &BrokerContact,
     request: &PathRequest,
     deadline: Duration,
-) -> Result<(EndToEndPath, PathFacts), PathFault> {
+) -> Result<(ProvenPath, PathFacts), PathFault> {
     let began = reach.now();
     let broker = &contact.broker;
     let opening = async {
@@ -60,6 +59,7 @@ pub(crate) async fn open_path(
         let stream = EndToEnd::client(&reach.credentials(), io, &request.target_id)
             .await
             .map_err(|error| end_to_end_fault(error, broker, &request.target))?;
+        let stream = ProvenPath::new(stream);
         let mut facts = facts(path, request.lane, stream.io().opened());
         facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
         Ok((stream, facts))
@@ -90,12 +90,21 @@ fn open_message(path_id: PathId, request: &PathRequest, left: Duration) -> Messa
     open.into()
 }
 
-/// Joins the path of an invite, and proves that a Controller is at its other end.
+/// A path to a proven Controller.
+pub(crate) struct JoinedPath {
+    pub(crate) stream: ProvenPath,
+    pub(crate) facts: PathFacts,
+    /// What the handshake left of the time for its ATTACH.
+    pub(crate) attach_left: Duration,
+}
+
+/// Joins the path of an invite, and proves that a Controller is at its other end. From the moment that the path is
+/// there, the Controller has the time for an attach and no more.
 pub(crate) async fn join_path(
     reach: &Reach,
     contact: &BrokerContact,
     invite: &Invite,
-) -> Result<(EndToEndPath, PathFacts), String> {
+) -> Result<JoinedPath, String> {
     let deadline = Duration::from_millis(invite.deadline_ms.into());
     let joining = async {
         let leg = dial_leg(reach, contact).await?;
@@ -108,13 +117,21 @@ pub(crate) async fn join_path(
             Some(PathRefused(failed)) => format!("{} refused the join: {}", contact.broker, failed.code),
             None => error.to_string(),
         })?;
-        let stream = EndToEnd::server(&reach.credentials(), io).await.map_err(|error| error.to_string())?;
+        let opened = reach.now();
+        let limit = reach.timers.attach;
+        let credentials = reach.credentials();
+        let stream = tokio::time::timeout(limit, EndToEnd::server(&credentials, io))
+            .await
+            .map_err(|_| format!("no end-to-end handshake within {limit:?}"))?
+            .map_err(|error| error.to_string())?;
+        let attach_left = limit.saturating_sub(reach.now().since(opened));
+        let stream = ProvenPath::new(stream);
         let mut facts = facts(invite.path_id, invite.lane, stream.io().opened());
         if facts.hops.is_empty() {
             facts.hops.push(HopStatus { broker: contact.broker.clone(), next_round_trip_us: 0 });
         }
         facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
-        Ok((stream, facts))
+        Ok(JoinedPath { stream, facts, attach_left })
     };
     match tokio::time::timeout(deadline, joining).await {
         Ok(joined) => joined,
@@ -123,7 +140,7 @@ pub(crate) async fn join_path(
 }
 
 /// Who is at the other end of a path.
-pub(crate) fn peer_of(stream: &EndToEndPath) -> &Peer {
+pub(crate) fn peer_of(stream: &ProvenPath) -> &Peer {
     stream.peer()
 }
 
@@ -151,18 +168,20 @@ fn end_to_end_fault(error: EndToEndError, broker: &BrokerId, target: &EndpointId
             broker: broker.clone(),
             target: target.clone(),
             code: failed.code,
-            retry_after: Duration::from_millis(failed.retry_after_ms.into()),
+            retry_after: retry_slot(failed.retry_after_ms),
             alternates: failed.alternates,
         }),
         EndToEndError::PathLost { source } => {
             let reason = LegError::of(&source).map_or_else(|| source.to_string(), ToString::to_string);
             PathFault::Path(PathError::Leg { broker: broker.clone(), reason })
         }
+        EndToEndError::Tls { .. } => {
+            PathFault::Altered(PathError::Leg { broker: broker.clone(), reason: error.to_string() })
+        }
         EndToEndError::Certificate(_)
         | EndToEndError::NoCertificate
         | EndToEndError::Refused { .. }
-        | EndToEndError::Protocol
-        | EndToEndError::Tls { .. } => {
+        | EndToEndError::Protocol => {
             PathFault::Attach(AttachError::Handshake { peer: target.to_string(), reason: error.to_string() })
         }
     }

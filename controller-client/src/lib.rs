@@ -39,7 +39,7 @@ mod ticket_source;
 pub use controller::{Controller, ControllerStatus};
 pub use error::ConnectError;
 pub use rc_client::{
-    BrokerPlaces, Channel, ChannelReset, ChannelStatus, Choice, ClientConfig, CredentialFiles, EndedBy,
+    BrokerPlaces, Buffers, CandidateFailure, CandidateFault, Channel, ChannelReset, ChannelStatus, Choice, ClientConfig, CredentialFiles, EndedBy,
     Event, Events, FailureKind, HopStatus, LocateError, OpenError, OpenOptions, PathError, PathStatus,
     PinStatus, ProbeError, ProbeReport, ResolvedName, SessionEnd, SessionStatus, SetupError, StaticBroker,
     Timers,

@@ -16,7 +16,7 @@ pub struct TicketRequest {
     pub controller: SpiffeId,
     /// Who is wanted.
     pub target: SpiffeId,
-    /// [`Purpose::NEW`] for a session that starts, [`Purpose::RESUME`] for one that goes on.
+    /// [`Purpose::NEW`]: every session that starts asks once.
     pub purpose: Purpose,
 }
 
@@ -68,8 +68,8 @@ impl TicketSourceError {
 /// The future of a ticket.
 pub type TicketFuture<'a> = Pin<Box<dyn Future<Output = Result<String, TicketSourceError>> + Send + 'a>>;
 
-/// Gives the ticket of each session, as a compact JWS. Asked once for each session that starts, and again before the
-/// ticket in use ends.
+/// Gives the ticket of each session, as a compact JWS. Asked once for each session that starts; the session ends 60 s
+/// after its ticket's `exp`.
 pub trait TicketSource: Send + Sync + 'static {
     /// A ticket for `request`.
     fn ticket(&self, request: TicketRequest) -> TicketFuture<'_>;

@@ -11,6 +11,8 @@ pub struct TargetConfig {
     pub client: ClientConfig,
     /// Public keys whose tickets are accepted: JSON Web Key Sets, the `ticket-keys.json` of `rc-certs`.
     pub ticket_keys: Vec<PathBuf>,
+    /// The list of revoked tickets, the `deny.jws` of `rc-certs`, signed by one of the ticket keys; read at the start.
+    pub deny_list: Option<PathBuf>,
     /// What strangers may ask of this process.
     pub limits: TargetLimits,
 }
@@ -45,6 +47,7 @@ impl Default for TargetLimits {
 impl TargetConfig {
     /// Every default limit, with tickets signed by one of `ticket_keys`.
     pub fn new(client: ClientConfig, ticket_keys: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { client, ticket_keys: ticket_keys.into_iter().collect(), limits: TargetLimits::default() }
+        let ticket_keys = ticket_keys.into_iter().collect();
+        Self { client, ticket_keys, deny_list: None, limits: TargetLimits::default() }
     }
 }

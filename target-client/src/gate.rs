@@ -1,6 +1,6 @@
 //! Who is admitted: the ticket's signature, its judgement, single use and its record on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,13 +8,17 @@ use rc_client::{Joined, SetupError};
 use rc_proto::Moment;
 use rc_proto::identity::SpiffeId;
 use rc_proto::identity::ticket::{
-    Claim, DenyLists, KeyThumbprint, Presented, Start, Ticket, TicketKeys, UsedTickets, judge_at_target,
+    Claim, DenyList, DenyLists, KeyThumbprint, Presented, Start, Ticket, TicketKeys, UsedTickets,
+    judge_at_target,
 };
 use rc_proto::session::Tombstones;
 use rc_proto::wire::SessionId;
 use rc_proto::wire::codes::{Denial, EndCode};
 
 use crate::used_store::UsedStore;
+
+/// Longest file of revoked tickets that is read.
+const DENY_FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Why a Controller is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +62,18 @@ struct GateState {
 }
 
 impl Gate {
-    /// Reads the ticket keys, and what earlier runs remember of used tickets.
+    /// Reads the ticket keys, the list of revoked tickets, and what earlier runs remember of used ones.
     pub(crate) fn open(
         own_id: SpiffeId,
         key_files: &[PathBuf],
+        deny_list: Option<&Path>,
         state_dir: Option<PathBuf>,
     ) -> Result<Self, SetupError> {
         let keys = read_keys(key_files)?;
+        let mut denied = DenyLists::default();
+        if let Some(file) = deny_list {
+            denied.adopt(read_deny_list(file, &keys)?);
+        }
         let now_unix_s = unix_s();
         let (store, used) = match state_dir {
             None => (None, UsedTickets::without_history(now_unix_s)),
@@ -75,7 +84,7 @@ impl Gate {
                 (Some(store), used)
             }
         };
-        let state = GateState { used, store, denied: DenyLists::default(), ended: Tombstones::default() };
+        let state = GateState { used, store, denied, ended: Tombstones::default() };
         Ok(Self { own_id, keys, state: Arc::new(Mutex::new(state)) })
     }
 
@@ -112,10 +121,14 @@ impl GateState {
         let claim = judge_at_target(ticket, &presented, unix_s(), &self.denied, start, &mut self.used)
             .map_err(|refusal| Refusal { denial: refusal.denial(), reason: refusal.to_string() })?;
         if let (Some(Claim::First(used)), Some(store)) = (claim, &mut self.store) {
-            store.keep(&used, &self.used).map_err(|error| {
+            if let Err(error) = store.keep(&used, &self.used) {
+                // Nothing was started, so the same ticket may come again once the directory can be written.
+                self.used.take_back(&used);
                 tracing::error!(%error, "a used ticket cannot be written to the state directory");
-                internal("the target cannot remember used tickets: its state directory is not writable")
-            })?;
+                return Err(internal(
+                    "the target cannot remember used tickets: its state directory is not writable",
+                ));
+            }
         }
         Ok(())
     }
@@ -138,6 +151,19 @@ fn read_keys(files: &[PathBuf]) -> Result<TicketKeys, SetupError> {
     Ok(keys)
 }
 
+fn read_deny_list(file: &Path, keys: &TicketKeys) -> Result<DenyList, SetupError> {
+    let wrong = |reason: String| SetupError::DenyList { file: file.display().to_string(), reason };
+    let length = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
+    if length > DENY_FILE_BYTES_MAX {
+        return Err(wrong(format!("it has {length} bytes, at most {DENY_FILE_BYTES_MAX} are read")));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let check = rc_transport::verify_with(keys);
+    DenyList::parse(text.trim())
+        .and_then(|list| list.verify(&check))
+        .map_err(|error| wrong(error.to_string()))
+}
+
 /// The wall clock in unix s.
 pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -145,9 +171,7 @@ pub(crate) fn unix_s() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use rc_proto::identity::ticket::TicketClaims;
+    use rc_proto::identity::ticket::{DenyClaims, TicketClaims};
     use rc_proto::wire::Jti;
     use rc_transport::TicketSigner;
 
@@ -178,7 +202,7 @@ mod tests {
         }
 
         fn gate(&self, state_dir: Option<&Path>) -> Gate {
-            Gate::open(id("target/pc-17"), &[self.keys()], state_dir.map(Path::to_owned)).unwrap()
+            Gate::open(id("target/pc-17"), &[self.keys()], None, state_dir.map(Path::to_owned)).unwrap()
         }
 
         fn claims(&self) -> TicketClaims {
@@ -282,7 +306,41 @@ mod tests {
     fn a_key_file_that_cannot_be_used_is_named() {
         let scene = Scene::new();
         std::fs::write(scene.keys(), "{}").unwrap();
-        let error = Gate::open(id("target/pc-17"), &[scene.keys()], None).err().unwrap().to_string();
+        let error = Gate::open(id("target/pc-17"), &[scene.keys()], None, None).err().unwrap().to_string();
         assert!(error.contains("ticket-keys.json"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_ticket_whose_use_cannot_be_kept_starts_nothing_and_is_good_later() {
+        let scene = Scene::new();
+        let state = scene.dir.path();
+        let gate = scene.gate(Some(state));
+        gate.state.lock().unwrap().store.as_mut().unwrap().fail_next_write();
+        assert_eq!(denial(&gate, scene.request(|_| {})).await, Denial::BUSY);
+        // Neither session got it, so another one may, and its use is on disk.
+        let other = Request { session: SessionId([2; 16]), ..scene.request(|_| {}) };
+        gate.judge(other).await.unwrap();
+        assert_eq!(denial(&scene.gate(Some(state)), scene.request(|_| {})).await, Denial::TICKET_USED);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_on_the_deny_list_is_revoked() {
+        let scene = Scene::new();
+        let claims = DenyClaims { number: 1, iat: unix_s(), jti: [Jti([1; 16])].into(), sub: [].into() };
+        let file = scene.dir.path().join("deny.jws");
+        std::fs::write(&file, scene.signer.sign_deny_list(&claims).unwrap() + "\n").unwrap();
+        let gate = Gate::open(id("target/pc-17"), &[scene.keys()], Some(&file), None).unwrap();
+        assert_eq!(denial(&gate, scene.request(|_| {})).await, Denial::REVOKED);
+        assert!(gate.judge(scene.request(|claims| claims.jti = Jti([2; 16]))).await.is_ok());
+    }
+
+    #[test]
+    fn a_deny_list_of_an_unknown_key_is_refused_by_name() {
+        let (scene, stranger) = (Scene::new(), Scene::new());
+        let claims = DenyClaims { number: 1, iat: unix_s(), jti: [].into(), sub: [].into() };
+        let file = scene.dir.path().join("deny.jws");
+        std::fs::write(&file, stranger.signer.sign_deny_list(&claims).unwrap()).unwrap();
+        let error = Gate::open(id("target/pc-17"), &[scene.keys()], Some(&file), None).err().unwrap();
+        assert!(error.to_string().contains("deny.jws"), "{error}");
     }
 }

@@ -46,8 +46,8 @@ mod used_store;
 pub use config::{TargetConfig, TargetLimits};
 pub use offer::Offer;
 pub use rc_client::{
-    BrokerPlaces, Channel, ChannelReset, ChannelStatus, Choice, ClientConfig, CredentialFiles, EndedBy,
-    Event, Events, FailureKind, HopStatus, LocateError, PathStatus, PinStatus, SessionEnd, SessionStatus,
-    SetupError, StaticBroker, Timers, Withdrawn,
+    BrokerPlaces, Buffers, CandidateFailure, CandidateFault, Channel, ChannelReset, ChannelStatus, Choice,
+    ClientConfig, CredentialFiles, EndedBy, Event, Events, FailureKind, HopStatus, LocateError, PathStatus,
+    PinStatus, SessionEnd, SessionStatus, SetupError, StaticBroker, Timers, Withdrawn,
 };
 pub use target::{Target, TargetStatus};

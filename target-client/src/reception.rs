@@ -1,6 +1,6 @@
 //! The way of a Controller from an invite to a session: rate limits, the leg, the end-to-end handshake, the ticket.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rc_client::{Endpoint, Event, Invitation, Joined, OfferQueue, PendingChannel, SessionHandle};
@@ -24,6 +24,7 @@ pub(crate) struct Reception {
     pub(crate) gate: Arc<Gate>,
     pub(crate) limits: TargetLimits,
     pub(crate) offers: mpsc::Sender<PendingChannel>,
+    pub(crate) attaches: Mutex<RateLimit>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -37,16 +38,18 @@ impl Reception {
 
     async fn follow_invites(self) {
         let mut invites = RateLimit::new(self.limits.invites_per_second, Duration::from_secs(1));
-        let mut attaches = RateLimit::new(self.limits.attaches_per_minute, Duration::from_secs(60));
         let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
         let reception = Arc::new(self);
         while let Some(invitation) = reception.endpoint.next_invitation().await {
             let now = reception.endpoint.clock().now();
-            if !invites.take(now) || !attaches.take(now) {
+            if !invites.take(now) {
                 reception.note_failed(&invitation, "more invites than are followed in this time");
                 continue;
             }
-            let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
+            let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
+                reception.note_failed(&invitation, "as many strangers as may be are at the door already");
+                continue;
+            };
             let guest = Arc::clone(&reception);
             let welcome = Box::pin(async move { guest.welcome(invitation, handshake).await });
             let stop = reception.stop.clone();
@@ -72,6 +75,10 @@ impl Reception {
         };
         let session = joined.session();
         let now = self.endpoint.clock().now();
+        if !self.attaches.lock().unwrap_or_else(PoisonError::into_inner).take(now) {
+            let reason = "more sessions were asked for than are judged in a minute".to_owned();
+            return self.deny(joined, Refusal { denial: Denial::BUSY, reason }).await;
+        }
         if let Some(code) = self.gate.ended(session, now) {
             return joined.refuse_ended(code).await;
         }

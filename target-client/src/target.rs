@@ -1,6 +1,7 @@
 //! A Target process: its registration, and the sessions it admits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rc_client::{
     Endpoint, EndpointStatus, Events, LocateError, PendingChannel, PinStatus, SessionStatus, SetupError,
@@ -12,8 +13,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::TargetConfig;
 use crate::gate::Gate;
+use crate::limits::RateLimit;
 use crate::offer::Offer;
 use crate::reception::Reception;
+
+/// Span of the limit on ATTACH messages.
+const ATTACH_SPAN: Duration = Duration::from_secs(60);
 
 /// Registers at a broker, stays registered, and admits Controllers whose tickets hold.
 ///
@@ -51,10 +56,10 @@ impl Target {
     /// # Errors
     /// When a file or a setting cannot be used.
     pub fn start(config: TargetConfig) -> Result<Self, SetupError> {
-        let TargetConfig { client, ticket_keys, limits } = config;
+        let TargetConfig { client, ticket_keys, deny_list, limits } = config;
         let state_dir = client.state_dir.clone();
         let endpoint = Endpoint::start(client, Role::Target)?;
-        let gate = Arc::new(Gate::open(endpoint.id(), &ticket_keys, state_dir)?);
+        let gate = Arc::new(Gate::open(endpoint.id(), &ticket_keys, deny_list.as_deref(), state_dir)?);
         let (pass_on, offers) = mpsc::channel(limits.pending_offers.max(1));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let reception = Reception {
@@ -62,6 +67,7 @@ impl Target {
             gate,
             limits,
             offers: pass_on,
+            attaches: std::sync::Mutex::new(RateLimit::new(limits.attaches_per_minute, ATTACH_SPAN)),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };

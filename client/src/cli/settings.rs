@@ -2,7 +2,7 @@
 
 use rc_daemon::config::{Kind, Knob, Reader};
 
-use crate::config::{BrokerPlaces, ClientConfig, Timers};
+use crate::config::{BrokerPlaces, Buffers, ClientConfig, Timers};
 use rc_transport::CredentialFiles;
 
 /// The knobs of both endpoint binaries.
@@ -81,12 +81,23 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
         .too_small("a slow network looks dead")
         .too_large("a dead broker is noticed late"),
     Knob::new(
-        "timers.pool_idle",
-        Kind::Duration,
-        "60s",
-        "How long a connection made in advance stays ready; 0s makes none.",
+        "session.send_cap",
+        Kind::Size,
+        "4MiB",
+        "Bytes that a channel keeps until the other end acknowledges them.",
     )
-    .too_large("brokers close it first"),
+    .range("64KiB", "256MiB")
+    .too_small("a fast and far path is not filled: it holds one round trip of data")
+    .too_large("costs that much memory for each busy channel"),
+    Knob::new(
+        "session.receive_window",
+        Kind::Size,
+        "4MiB",
+        "Bytes of a channel that may arrive before the application reads them.",
+    )
+    .range("64KiB", "256MiB")
+    .too_small("a fast and far path is not filled: it holds one round trip of data")
+    .too_large("costs that much memory for each channel that nobody reads"),
     Knob::optional(
         "state.dir",
         Kind::Path,
@@ -126,9 +137,12 @@ pub fn read_client_config(reader: &mut Reader<'_>) -> ClientConfig {
         attach: reader.read("timers.attach"),
         keep_alive: reader.read("timers.keep_alive"),
         keep_alive_answer: reader.read("timers.keep_alive_answer"),
-        pool_idle: reader.read("timers.pool_idle"),
     };
-    ClientConfig { credentials, brokers, timers, state_dir: reader.optional("state.dir") }
+    let buffers = Buffers {
+        send_cap: reader.read("session.send_cap"),
+        receive_window: reader.read("session.receive_window"),
+    };
+    ClientConfig { credentials, brokers, timers, buffers, state_dir: reader.optional("state.dir") }
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ async fn dial(
     }
 }
 
-async fn resolve_own_name(reach: &Reach, name: &str) -> Vec<SocketAddr> {
+/// The addresses of a broker's own name, which may carry a port.
+pub(crate) async fn resolve_own_name(reach: &Reach, name: &str) -> Vec<SocketAddr> {
     if name.is_empty() {
         return Vec::new();
     }

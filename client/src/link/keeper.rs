@@ -7,8 +7,11 @@
 //!     ▲                         │ link lost
 //!     └─────────────────────────┘ next-ranked at once, then looks with back-off
 //! ```
+//! [`super::establish`] makes links, [`super::leave`] moves away from a broker that is about to stop.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,15 +21,17 @@ use rand::Rng;
 use rc_proto::Moment;
 use rc_proto::select::eject::reconnect_share;
 use rc_proto::select::{Backoff, Choice, Occupancy, Pin, PinVerdict, ReprobeTimer, Trigger};
-use rc_proto::wire::message::{Drain, Invite, Superseded};
+use rc_proto::wire::message::{Invite, Superseded};
 use rc_proto::wire::{BrokerId, Generation, InstanceId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::contact::BrokerContact;
 use super::control::{ControlLink, Heart, LinkEvent};
+use super::establish::{Rejection, Standing};
+use super::leave::Leaving;
 use super::register::Registration;
-use crate::error::LocateError;
+use crate::error::{CandidateFailure, CandidateFault, LocateError};
 use crate::event::Event;
 use crate::locate::{Located, Locator, ProbeLink};
 use crate::reach::Reach;
@@ -36,8 +41,8 @@ use crate::status::whole_ms;
 const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
 /// Longest such wait.
 const SUPERSEDED_WAIT_MAX: Duration = Duration::from_secs(3600);
-/// Brokers that are avoided at a time because they answer probes and nothing more.
-const SHUNNED_MAX: usize = 8;
+/// News of a link that wait while something else is done; more stay in the link.
+const WAITING_MAX: usize = 32;
 /// A lost registration is renewed within this while a session lives.
 const IN_SESSION_WAIT: Duration = Duration::from_millis(500);
 
@@ -81,32 +86,21 @@ pub(crate) struct Shared {
 
 /// The task that keeps the pin.
 pub(crate) struct Keeper {
-    reach: Arc<Reach>,
-    locator: Locator,
-    registration: Option<Registration>,
-    shared: Shared,
-    pin: Pin,
-    backoff: Backoff,
+    pub(super) reach: Arc<Reach>,
+    pub(super) locator: Locator,
+    pub(super) registration: Option<Registration>,
+    pub(super) shared: Shared,
+    pub(super) pin: Pin,
+    pub(super) backoff: Backoff,
     superseded_wait: Duration,
     /// Brokers that answer probes and nothing more; avoided until another one is pinned.
-    shunned: Vec<BrokerId>,
-}
-
-/// A link that stands, with the registration that it carries.
-struct Standing {
-    link: ControlLink,
-    generation: Option<Generation>,
-}
-
-/// Why a broker that answers did not become the pinned one.
-enum Rejection {
-    Failed(String),
-    RetryAfter(Duration),
-    Superseded(Superseded),
+    pub(super) shunned: Vec<BrokerId>,
+    /// Brokers that others named, newest first: tried when a look finds none that takes us.
+    pub(super) alternates: Vec<(BrokerId, String)>,
 }
 
 /// How a hold ended.
-enum HoldEnd {
+pub(super) enum HoldEnd {
     Lost { broker: BrokerId, reason: String, spread_ms: u32 },
     Superseded(Superseded),
     Moved(Box<Standing>),
@@ -128,6 +122,7 @@ impl Keeper {
             backoff: Backoff::reconnect(),
             superseded_wait: SUPERSEDED_WAIT,
             shunned: Vec::new(),
+            alternates: Vec::new(),
         }
     }
 
@@ -136,7 +131,7 @@ impl Keeper {
         let mut standing = None;
         let mut lost = None;
         while let Some(ControlFlow::Continue(())) =
-            stop.run_until_cancelled(self.turn(&mut standing, &mut lost)).await
+            stop.run_until_cancelled(Box::pin(self.turn(&mut standing, &mut lost))).await
         {}
         self.shared.pin.send_replace(PinState::Stopped);
         if let Some(Standing { link, generation }) = standing {
@@ -161,6 +156,7 @@ impl Keeper {
                 }
             }
             HoldEnd::Lost { broker, reason, spread_ms } => {
+                self.note_alternates(&held.link.welcome.alternates.clone());
                 *standing = None;
                 self.note_lost(&broker, reason);
                 self.pause_before_return(spread_ms).await;
@@ -186,140 +182,97 @@ impl Keeper {
             None => self.locator.locate(trigger, &self.shunned).await,
         };
         let rejection = match located {
-            Ok(located) => match self.establish(located).await {
-                Ok(standing) => return Some(standing),
-                Err(rejection) => rejection,
-            },
+            Ok(located) => {
+                let address = located.link.address;
+                match self.establish(located).await {
+                    Ok(standing) => return Some(standing),
+                    Err(rejection) => {
+                        let (fault, reason) = (CandidateFault::Unusable, rejection.to_string());
+                        let failure = CandidateFailure { address, fault, reason };
+                        self.tell_searching(self.locator.no_broker(vec![failure]));
+                        rejection
+                    }
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "no broker found");
                 self.shunned.clear();
-                self.shared.pin.send_replace(PinState::Searching { last: Some(error) });
+                self.tell_searching(error);
                 Rejection::Failed(String::new())
             }
         };
-        self.wait_after(rejection).await;
+        if let Rejection::Superseded(by) = rejection {
+            self.wait_superseded(&by).await;
+            return None;
+        }
+        if let Some(standing) = self.try_alternates(trigger, &[]).await {
+            return Some(standing);
+        }
+        let pause = match rejection.slot() {
+            Some(slot) => slot,
+            None => self.backoff.next_delay(&mut rand::rng()),
+        };
+        self.reach.pause(pause).await;
         None
     }
 
-    async fn wait_after(&mut self, rejection: Rejection) {
-        match rejection {
-            Rejection::Failed(_) => {
-                let delay = self.backoff.next_delay(&mut rand::rng());
-                self.reach.pause(delay).await;
-            }
-            Rejection::RetryAfter(slot) => self.reach.pause(slot).await,
-            Rejection::Superseded(by) => self.wait_superseded(&by).await,
-        }
+    fn tell_searching(&self, last: LocateError) {
+        self.shared.pin.send_replace(PinState::Searching { last: Some(last) });
     }
 
-    /// Makes the control link, registers a Target, and publishes the pin.
-    async fn establish(&mut self, located: Located) -> Result<Standing, Rejection> {
-        let Located { choice, link } = located;
-        let (broker, address) = (link.broker.clone(), link.address);
-        self.pin.propose(broker.clone());
-        let standing = match self.connect(link).await {
-            Ok(standing) => standing,
-            Err(rejection) => {
-                if let Rejection::Failed(reason) = &rejection {
-                    let reason = reason.clone();
-                    self.reach.events.publish(Event::CandidateFailed { address, reason });
-                    self.locator.note_failure(&broker);
-                    if !self.shunned.contains(&broker) && self.shunned.len() < SHUNNED_MAX {
-                        self.shunned.push(broker.clone());
-                    }
-                }
-                self.pin.handle_lost(&broker);
-                return Err(rejection);
-            }
-        };
-        self.pin.confirm(&broker, self.reach.now());
-        self.shunned.clear();
-        self.reach.events.publish(Event::Pinned { broker: broker.clone(), address, rule: choice.summary() });
-        if standing.generation.is_some() {
-            self.reach.events.publish(Event::Registered { broker });
-        }
-        self.shared.choice.store(Some(Arc::new(choice)));
-        self.publish(&standing);
-        Ok(standing)
-    }
-
-    fn publish(&self, standing: &Standing) {
-        let link = &standing.link;
-        let facts = LinkFacts {
-            address: link.address,
-            incarnation: link.incarnation(),
-            heart: Arc::clone(&link.heart),
-            since: self.reach.now(),
-            registered: standing.generation.is_some(),
-        };
-        let contact = BrokerContact::of_welcome(&link.welcome, link.address);
-        let held = Held { contact, link: facts };
-        self.shared.pin.send_replace(PinState::Held(Arc::new(held)));
-    }
-
-    async fn connect(&mut self, link: ProbeLink) -> Result<Standing, Rejection> {
-        let scores = self.locator.scores();
-        let register = self.registration.as_mut().map(|registration| registration.next(scores));
-        let (generation, first) = register.unzip();
-        let mut link = ControlLink::open(&self.reach, link, first, self.shared.invites.clone())
-            .await
-            .map_err(Rejection::Failed)?;
-        if let Some(generation) = generation {
-            let confirmed = self.await_registered(&mut link, generation);
-            let deadline = self.reach.timers.keep_alive_answer;
-            match tokio::time::timeout(deadline, confirmed).await {
-                Ok(confirmed) => confirmed?,
-                Err(_) => return Err(Rejection::Failed(format!("no registration within {deadline:?}"))),
-            }
-        }
-        Ok(Standing { link, generation })
-    }
-
-    async fn await_registered(
-        &self,
-        link: &mut ControlLink,
-        generation: Generation,
-    ) -> Result<(), Rejection> {
-        loop {
-            match link.next_event().await {
-                LinkEvent::Registered(done) if done.generation == generation => return Ok(()),
-                LinkEvent::Registered(_) | LinkEvent::Pong(_) => {}
-                LinkEvent::RetryAfter(later) => {
-                    return Err(Rejection::RetryAfter(Duration::from_millis(later.after_ms.into())));
-                }
-                LinkEvent::Superseded(by) => return Err(Rejection::Superseded(by)),
-                LinkEvent::Drain(_) => return Err(Rejection::Failed("the broker drains".to_owned())),
-                LinkEvent::Ended(reason) => return Err(Rejection::Failed(reason)),
-            }
-        }
-    }
-
-    /// Watches the link until it is lost or left.
+    /// Watches the link until it is lost or left. Whatever else is done meanwhile, the link is read.
     async fn hold(&mut self, standing: &mut Standing) -> HoldEnd {
+        let broker = standing.link.broker.clone();
         let mut timer = ReprobeTimer::new(self.reach.now(), &mut rand::rng());
+        let mut leaving: Option<Leaving> = None;
+        let mut waiting = VecDeque::new();
         loop {
+            while let Some(event) = waiting.pop_front() {
+                if let ControlFlow::Break(end) = self.handle_event(&standing.link, event, &mut leaving) {
+                    return end;
+                }
+            }
+            let due = leaving.as_ref().and_then(Leaving::due).unwrap_or(timer.poll_timeout());
             tokio::select! {
                 biased;
                 event = standing.link.next_event() => {
-                    if let ControlFlow::Break(end) = self.handle_event(&standing.link, event).await {
-                        return end;
-                    }
+                    waiting.push_back(event);
+                    continue;
                 }
-                () = self.reach.nap_until(Some(timer.poll_timeout())) => {
-                    let round = timer.poll_round(self.reach.now(), &mut rand::rng());
-                    if let Some(round) = round {
-                        self.locator.probe_round(round, &standing.link.broker).await;
-                        if let Some(to) = self.judge_round().await {
-                            return HoldEnd::Moved(Box::new(to));
-                        }
-                    }
+                () = self.reach.nap_until(Some(due)) => {}
+            }
+            if self.reach.now() < due {
+                continue;
+            }
+            let before = self.pin.clone();
+            let done = match &mut leaving {
+                Some(leaving) => {
+                    let work = self.try_to_leave(&broker, leaving);
+                    alongside(&mut standing.link, work, ends_a_move, &mut waiting).await
                 }
+                None => {
+                    let work = self.probe_and_judge(&mut timer, &broker);
+                    alongside(&mut standing.link, work, ends_a_round, &mut waiting).await
+                }
+            };
+            if let Some(end) = done {
+                return end;
+            }
+            if self.pin.published() != before.published() {
+                // What was cut off had proposed another broker; this one is still the pinned one.
+                self.pin = before;
             }
         }
     }
 
-    async fn handle_event(&mut self, link: &ControlLink, event: LinkEvent) -> ControlFlow<HoldEnd> {
-        self.pin.handle_heard(&link.broker, self.reach.now());
+    fn handle_event(
+        &mut self,
+        link: &ControlLink,
+        event: LinkEvent,
+        leaving: &mut Option<Leaving>,
+    ) -> ControlFlow<HoldEnd> {
+        let now = self.reach.now();
+        self.pin.handle_heard(&link.broker, now);
         match event {
             LinkEvent::Pong(pong) => {
                 self.backoff.reset();
@@ -327,7 +280,14 @@ impl Keeper {
                 self.locator.note_pong(&pong);
                 ControlFlow::Continue(())
             }
-            LinkEvent::Drain(drain) => self.handle_drain(&link.broker, &drain).await,
+            LinkEvent::Drain(drain) => {
+                let deadline_ms = drain.deadline_ms;
+                self.reach.events.publish(Event::Draining { broker: link.broker.clone(), deadline_ms });
+                self.note_alternates(&link.welcome.alternates);
+                self.note_alternates(&drain.alternates);
+                *leaving = Some(Leaving::new(now, Duration::from_millis(deadline_ms.into())));
+                ControlFlow::Continue(())
+            }
             LinkEvent::Superseded(by) => ControlFlow::Break(HoldEnd::Superseded(by)),
             LinkEvent::Registered(_) | LinkEvent::RetryAfter(_) => ControlFlow::Continue(()),
             LinkEvent::Ended(reason) => ControlFlow::Break(HoldEnd::Lost {
@@ -338,21 +298,12 @@ impl Keeper {
         }
     }
 
-    /// The broker is about to stop: the link elsewhere first, then leave. Without another broker, stay.
-    async fn handle_drain(&mut self, broker: &BrokerId, drain: &Drain) -> ControlFlow<HoldEnd> {
-        let event = Event::Draining { broker: broker.clone(), deadline_ms: drain.deadline_ms };
-        self.reach.events.publish(event);
-        let avoid = std::slice::from_ref(broker);
-        match self.locator.locate(Trigger::Drain, avoid).await {
-            Ok(located) => match self.establish(located).await {
-                Ok(to) => ControlFlow::Break(HoldEnd::Moved(Box::new(to))),
-                Err(_) => ControlFlow::Continue(()),
-            },
-            Err(error) => {
-                tracing::warn!(%broker, %error, "the pinned broker drains and there is no other");
-                ControlFlow::Continue(())
-            }
-        }
+    /// A round of probes when one is due, and what it means for the pin.
+    async fn probe_and_judge(&mut self, timer: &mut ReprobeTimer, broker: &BrokerId) -> Option<HoldEnd> {
+        let round = timer.poll_round(self.reach.now(), &mut rand::rng())?;
+        self.locator.probe_round(round, broker).await;
+        let moved = self.judge_round().await?;
+        Some(HoldEnd::Moved(Box::new(moved)))
     }
 
     /// Judges the pin after a round of probes; a link to a clearly better broker when it is time to move there.
@@ -366,19 +317,8 @@ impl Keeper {
         let verdict = self.pin.handle_round(standings, ejections, occupancy, now, &mut rand::rng());
         match verdict {
             PinVerdict::Move(choice) => {
-                let before = self.pin.broker().cloned();
                 let link = self.dial_chosen(&choice).await?;
-                match self.establish(Located { choice, link }).await {
-                    Ok(standing) => Some(standing),
-                    Err(_) => {
-                        // The old link still stands: it stays the pinned one.
-                        if let Some(before) = before {
-                            self.pin.propose(before.clone());
-                            self.pin.confirm(&before, self.reach.now());
-                        }
-                        None
-                    }
-                }
+                self.establish(Located { choice, link }).await.ok()
             }
             PinVerdict::Handover(choice) => {
                 tracing::debug!(
@@ -440,4 +380,40 @@ impl Keeper {
         }
         link.close().await;
     }
+}
+
+/// Does `work` and reads the link meanwhile; what comes is put into `waiting`. `None` when the work came to nothing, or
+/// when news for which `ends` holds made it pointless.
+async fn alongside(
+    link: &mut ControlLink,
+    work: impl Future<Output = Option<HoldEnd>>,
+    ends: fn(&LinkEvent) -> bool,
+    waiting: &mut VecDeque<LinkEvent>,
+) -> Option<HoldEnd> {
+    let mut work = pin!(Box::pin(work));
+    let mut ended = false;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            event = link.next_event(), if !ended && waiting.len() < WAITING_MAX => {
+                let ends = ends(&event);
+                ended = matches!(event, LinkEvent::Ended(_));
+                waiting.push_back(event);
+                if ends {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// A round of probes waits for nothing that matters more.
+fn ends_a_round(event: &LinkEvent) -> bool {
+    matches!(event, LinkEvent::Drain(_) | LinkEvent::Superseded(_) | LinkEvent::Ended(_))
+}
+
+/// A move goes on when the broker that is left goes first.
+fn ends_a_move(event: &LinkEvent) -> bool {
+    matches!(event, LinkEvent::Superseded(_))
 }

@@ -2,10 +2,12 @@
 
 mod contact;
 mod control;
+mod establish;
 mod keeper;
+mod leave;
 mod register;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use contact::{BrokerContact, dial_leg};
+pub(crate) use contact::{BrokerContact, dial_leg, resolve_own_name};
 pub(crate) use keeper::{Held, Keeper, PinState, Shared};

@@ -23,6 +23,7 @@ struct Scene {
     far: FakeBroker,
     endpoint: Endpoint,
     events: Events,
+    world: World,
 }
 
 async fn scene(role: Role, near: Temper) -> Scene {
@@ -33,7 +34,7 @@ async fn scene(role: Role, near: Temper) -> Scene {
     let reach = world.reach(&format!("{role}/x"));
     let events = reach.events.follow();
     let endpoint = Endpoint::start_with(world.config(), role, Arc::clone(&reach));
-    Scene { near, far, endpoint, events }
+    Scene { near, far, endpoint, events, world }
 }
 
 impl Scene {
@@ -101,6 +102,81 @@ async fn a_draining_broker_is_left_for_another_before_it_is_told() {
         tokio::time::sleep(ms(10)).await;
     }
     assert_eq!(scene.near.unregisters()[0].generation, scene.near.registers()[0].generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_broker_is_held_until_another_one_takes_us() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.far.change(|temper| temper.retry_after_ms = Some(2_000));
+    let began = Instant::now();
+    scene.near.drain();
+    scene.until(|event| matches!(event, Event::Draining { .. })).await;
+    while scene.far.registers().is_empty() {
+        tokio::time::sleep(ms(10)).await;
+    }
+    let asked = Instant::now();
+    scene.far.change(|temper| temper.retry_after_ms = None);
+    assert_eq!(scene.pinned().await.broker, scene.near.id);
+    scene.until(|event| matches!(event, Event::Pinned { broker, .. } if broker.as_str() == "us/far")).await;
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+    assert!(asked.elapsed() >= ms(2_000), "{:?}", asked.elapsed());
+    assert!(began.elapsed() < ms(8_000), "{:?}", began.elapsed());
+    while scene.near.unregisters().is_empty() {
+        tokio::time::sleep(ms(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_broker_is_left_for_one_that_it_names() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.far.change(|temper| temper.frozen = true);
+    let named = FakeBroker::start(&scene.world, "eu/named", "127.0.0.3:8443", far(40));
+    scene.world.names.answer("named.mesh.test", &["127.0.0.3"], Duration::ZERO);
+    scene.near.drain_towards(&[("eu/named", "named.mesh.test:8443")]);
+    scene.until(|event| matches!(event, Event::Pinned { broker, .. } if broker.as_str() == "eu/named")).await;
+    assert_eq!(named.registers().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_drains_and_dies_before_there_is_another_is_replaced_when_there_is_one() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.far.change(|temper| temper.frozen = true);
+    scene.near.drain();
+    scene.until(|event| matches!(event, Event::CandidateFailed { .. })).await;
+    scene.near.change(|temper| temper.accepting = false);
+    scene.near.cut_links();
+    scene.until(|event| matches!(event, Event::PinLost { .. })).await;
+    scene.far.change(|temper| temper.frozen = false);
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_broker_hides_no_loss_of_the_pinned_one() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.far.change(|temper| temper.round_trip = Duration::from_secs(3600));
+    // Rounds of probes come and go.
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    scene.far.change(|temper| temper.round_trip = ms(150));
+    let began = Instant::now();
+    scene.near.change(|temper| temper.accepting = false);
+    scene.near.cut_links();
+    scene.until(|event| matches!(event, Event::PinLost { .. })).await;
+    assert!(began.elapsed() < ms(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_endpoint_finds_a_better_broker_that_came_later() {
+    let mut scene = scene(Role::Target, far(120)).await;
+    scene.pinned().await;
+    let _new = FakeBroker::start(&scene.world, "in/new", "127.0.0.3:443", far(10));
+    scene.world.names.answer(SERVICE, &["127.0.0.1", "127.0.0.2", "127.0.0.3"], Duration::ZERO);
+    let began = Instant::now();
+    scene.until(|event| matches!(event, Event::Pinned { broker, .. } if broker.as_str() == "in/new")).await;
+    assert!(began.elapsed() <= Duration::from_secs(10 * 60), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rc_proto::select::candidate::merge;
+use rc_proto::select::candidate::{CANDIDATES_MAX, merge, refusal};
 use rc_proto::select::{
     Candidate, Choice, Ejections, Expectation, ProbeState, Request, Round, Source, Standings, Trigger, Warmth,
 };
@@ -15,17 +15,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::known_good::KnownGoodStore;
 use super::measure::measure;
-use super::probe_link::ProbeLink;
-use super::race::{Measured, RaceReport, race};
+use super::probe_link::{ProbeFailure, ProbeLink};
+use super::race::{LateNames, Measured, RaceReport, race};
 use super::resolve::{Gathered, Resolving};
 use crate::config::{BrokerPlaces, ClientConfig};
-use crate::error::LocateError;
+use crate::error::{CandidateFailure, LocateError};
 use crate::event::Event;
+use crate::link::resolve_own_name;
 use crate::reach::Reach;
 
 /// Ranked brokers that are dialled, each this much after the one before, when the pinned one is lost.
 const RANKED_MAX: u32 = 4;
 const RANKED_STAGGER: Duration = Duration::from_millis(150);
+
+/// Candidates of a full round that are dialled, each this much after the one before.
+const NEWCOMER_STAGGER: Duration = Duration::from_millis(100);
+/// Addresses of one broker that are dialled when another broker named it.
+const NAMED_PLACES_MAX: usize = 4;
 
 /// A broker that was chosen, and the connection to it.
 pub(crate) struct Located {
@@ -41,6 +47,8 @@ pub(crate) struct Locator {
     standings: Standings,
     ejections: Ejections<BrokerId>,
     known_good: KnownGoodStore,
+    /// What the last race had no time to dial.
+    undialled: Vec<Candidate>,
 }
 
 impl Locator {
@@ -52,6 +60,7 @@ impl Locator {
             standings: Standings::default(),
             ejections: Ejections::default(),
             known_good: KnownGoodStore::open(config.state_dir.clone()),
+            undialled: Vec::new(),
         }
     }
 
@@ -66,10 +75,13 @@ impl Locator {
         if found.taken.is_empty() {
             return Err(self.no_address(&sources));
         }
-        let RaceReport { race, measured, failures } = race(&self.reach, found.taken).await;
-        for (address, reason) in &failures {
+        let allow_loopback = self.places.allow_loopback;
+        let late = LateNames { resolving: &mut self.resolving, allow_loopback };
+        let RaceReport { race, measured, failures } = race(&self.reach, found.taken, late).await;
+        for CandidateFailure { address, reason, .. } in &failures {
             self.reach.events.publish(Event::CandidateFailed { address: *address, reason: reason.clone() });
         }
+        self.undialled = race.undialled().cloned().collect();
         self.note(&measured);
         let worked: Vec<_> =
             measured.iter().map(|m| (m.candidate.address, m.candidate.expectation.clone())).collect();
@@ -85,7 +97,7 @@ impl Locator {
         let link = measured.into_iter().map(|m| m.link).find(|link| Some(&link.broker) == chosen.as_ref());
         match link {
             Some(link) => Ok(Located { choice, link }),
-            None => Err(LocateError::NoBroker { failures }),
+            None => Err(self.no_broker(failures)),
         }
     }
 
@@ -110,34 +122,64 @@ impl Locator {
         }
         while let Some(dialled) = dials.join_next().await {
             let Ok(Ok(link)) = dialled else { continue };
-            if !link.state.accepting {
-                continue;
+            if link.state.accepting {
+                return Some(self.take(trigger, avoid, link));
             }
-            self.standings.observe(link.state.clone(), Some(link.address));
-            let only = std::slice::from_ref(&link.broker);
-            let request = Request { trigger, avoid, only: Some(only) };
-            let now = self.reach.now();
-            let choice = self.standings.choose(&request, &self.ejections, now, &mut rand::rng());
-            return Some(Located { choice, link });
         }
         None
     }
 
-    /// Measures the brokers of a round over fresh connections; `pinned` is measured by its own link.
+    /// Dials a broker that another one named: where it answered before, else at its own name. `None` when it does not
+    /// answer or does not accept.
+    pub(crate) async fn dial_named(
+        &mut self,
+        trigger: Trigger,
+        broker: &BrokerId,
+        name: &str,
+    ) -> Option<Located> {
+        let resolved = resolve_own_name(&self.reach, name).await;
+        let allow_loopback = self.places.allow_loopback;
+        let resolved = resolved.into_iter().filter(|place| refusal(*place, allow_loopback).is_none());
+        let mut places: Vec<SocketAddr> = self.address_of(broker).into_iter().chain(resolved).collect();
+        places.dedup();
+        for address in places.into_iter().take(NAMED_PLACES_MAX) {
+            let candidate = Candidate { address, expectation: Expectation::Broker(broker.clone()) };
+            match ProbeLink::dial(&self.reach, &candidate).await {
+                Ok(link) if link.state.accepting => return Some(self.take(trigger, &[], link)),
+                Ok(_) => return None,
+                Err(failure) => {
+                    tracing::debug!(%broker, reason = failure.reason, "an alternate does not answer")
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes a broker that answered, without comparing it with others.
+    fn take(&mut self, trigger: Trigger, avoid: &[BrokerId], link: ProbeLink) -> Located {
+        self.standings.observe(link.state.clone(), Some(link.address));
+        let only = std::slice::from_ref(&link.broker);
+        let request = Request { trigger, avoid, only: Some(only) };
+        let choice = self.standings.choose(&request, &self.ejections, self.reach.now(), &mut rand::rng());
+        Located { choice, link }
+    }
+
+    /// Measures the brokers of a round over fresh connections; `pinned` is measured by its own link. A full round
+    /// looks for brokers that are not known yet, too. Dropping the future loses what was not measured.
     pub(crate) async fn probe_round(&mut self, round: Round, pinned: &BrokerId) {
+        self.probe_known(round, pinned).await;
+        if round == Round::Full {
+            self.probe_newcomers().await;
+        }
+    }
+
+    async fn probe_known(&mut self, round: Round, pinned: &BrokerId) {
         let brokers = round.brokers(&self.standings, Some(pinned), self.reach.now());
         let mut probes = JoinSet::new();
         for broker in brokers {
             let Some(candidate) = self.answered_at(&broker) else { continue };
             let reach = Arc::clone(&self.reach);
-            probes.spawn(async move {
-                let measured = async {
-                    let mut link = ProbeLink::dial(&reach, &candidate).await?;
-                    let samples = measure(&reach, &mut link, Warmth::Warm, &CancellationToken::new()).await?;
-                    Ok::<_, super::probe_link::ProbeFailure>(Measured { candidate, link, samples })
-                };
-                (broker, measured.await)
-            });
+            probes.spawn(async move { (broker, dial_and_measure(&reach, candidate).await) });
         }
         while let Some(probed) = probes.join_next().await {
             match probed {
@@ -151,7 +193,42 @@ impl Locator {
                 Err(_) => {}
             }
         }
-        self.resolving.take_late_answers(&self.reach);
+    }
+
+    /// Resolves again, and measures whoever answers at addresses where no broker answered lately.
+    async fn probe_newcomers(&mut self) {
+        let mut candidates = std::mem::take(&mut self.undialled);
+        if let Ok(sources) = self.gather().await {
+            let history = self.known_good.history();
+            let found = merge(&sources, &history, self.places.allow_loopback, &mut rand::rng());
+            candidates.extend(found.taken);
+        }
+        let now = self.reach.now();
+        let fresh = self.standings.iter().filter(|(_, standing)| !standing.state.is_stale(now));
+        let mut tried: Vec<SocketAddr> = fresh.filter_map(|(_, standing)| standing.address).collect();
+        let mut probes = JoinSet::new();
+        let mut delay = Duration::ZERO;
+        for candidate in candidates {
+            if tried.contains(&candidate.address) || probes.len() >= CANDIDATES_MAX {
+                continue;
+            }
+            tried.push(candidate.address);
+            let reach = Arc::clone(&self.reach);
+            probes.spawn(async move {
+                reach.pause(delay).await;
+                dial_and_measure(&reach, candidate).await
+            });
+            delay += NEWCOMER_STAGGER;
+        }
+        while let Some(probed) = probes.join_next().await {
+            match probed {
+                Ok(Ok(measured)) => self.note(std::slice::from_ref(&measured)),
+                Ok(Err(failure)) => {
+                    tracing::debug!(reason = failure.reason, "an address holds no new broker")
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// The pinned broker told its state in a keep-alive answer.
@@ -214,6 +291,11 @@ impl Locator {
         if sources.is_empty() { Err(self.no_address(&[])) } else { Ok(sources) }
     }
 
+    /// Why no broker is pinned, when these addresses were tried.
+    pub(crate) fn no_broker(&self, failures: Vec<CandidateFailure>) -> LocateError {
+        LocateError::NoBroker { wanted: self.places.wanted(), failures }
+    }
+
     fn no_address(&self, sources: &[Source]) -> LocateError {
         let mut failures = self.resolving.failures();
         for source in sources {
@@ -236,4 +318,10 @@ impl Locator {
             }
         }
     }
+}
+
+async fn dial_and_measure(reach: &Reach, candidate: Candidate) -> Result<Measured, ProbeFailure> {
+    let mut link = ProbeLink::dial(reach, &candidate).await?;
+    let samples = measure(reach, &mut link, Warmth::Warm, &CancellationToken::new()).await?;
+    Ok(Measured { candidate, link, samples })
 }

@@ -8,6 +8,7 @@ use rc_proto::wire::message::{Message, Ping, Pong};
 use rc_proto::wire::{Alpn, BrokerId, Ext};
 use rc_transport::{ConnectError, FramingError, Leg, LegError, MessageStream};
 
+use crate::error::CandidateFault;
 use crate::reach::Reach;
 
 /// Messages that may come in front of a probe's answer before the broker is given up.
@@ -25,12 +26,20 @@ pub(crate) struct ProbeLink {
 #[derive(Debug, Clone)]
 pub(crate) struct ProbeFailure {
     pub(crate) kind: AttemptFailure,
+    pub(crate) fault: CandidateFault,
     pub(crate) reason: String,
 }
 
 impl ProbeFailure {
     fn new(kind: AttemptFailure, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into() }
+        let untrusted = kind == AttemptFailure::Identity;
+        let fault = if untrusted { CandidateFault::Untrusted } else { CandidateFault::Unusable };
+        Self { kind, fault, reason: reason.into() }
+    }
+
+    /// The broker does not take our certificate.
+    fn refused_us(reason: String) -> Self {
+        Self { kind: AttemptFailure::Handshake, fault: CandidateFault::RefusedUs, reason }
     }
 }
 
@@ -40,9 +49,8 @@ impl From<ConnectError> for ProbeFailure {
             ConnectError::Unreachable { .. } => AttemptFailure::Unreachable,
             ConnectError::Deadline { .. } => AttemptFailure::TimedOut,
             ConnectError::Certificate { .. } => AttemptFailure::Identity,
-            ConnectError::Refused { .. } | ConnectError::BrokeOff { .. } | ConnectError::Tls { .. } => {
-                AttemptFailure::Handshake
-            }
+            ConnectError::Refused { .. } => return Self::refused_us(error.to_string()),
+            ConnectError::BrokeOff { .. } | ConnectError::Tls { .. } => AttemptFailure::Handshake,
             ConnectError::Protocol { .. } => AttemptFailure::Protocol,
         };
         Self::new(kind, error.to_string())
@@ -52,24 +60,38 @@ impl From<ConnectError> for ProbeFailure {
 impl From<FramingError> for ProbeFailure {
     fn from(error: FramingError) -> Self {
         let refused = match &error {
-            FramingError::Io(io) => matches!(LegError::of(io), Some(LegError::CertificateRefused { .. })),
+            FramingError::Io(io) => match LegError::of(io) {
+                Some(refused @ LegError::CertificateRefused { .. }) => Some(refused.to_string()),
+                Some(LegError::BrokeOff { .. } | LegError::Tls { .. }) | None => None,
+            },
             FramingError::Truncated { .. }
             | FramingError::Envelope(_)
             | FramingError::Budget { .. }
             | FramingError::Message(_)
             | FramingError::NotAllowed { .. }
-            | FramingError::Encode(_) => false,
+            | FramingError::Encode(_) => None,
         };
-        Self::new(
-            if refused { AttemptFailure::Handshake } else { AttemptFailure::Protocol },
-            error.to_string(),
-        )
+        match refused {
+            Some(reason) => Self::refused_us(reason),
+            None => Self::new(AttemptFailure::Protocol, error.to_string()),
+        }
     }
 }
 
 impl ProbeLink {
-    /// Dials a candidate and waits for one probe answer.
+    /// Dials a candidate and waits for one probe answer, all within the time for a dial.
     pub(crate) async fn dial(reach: &Reach, candidate: &Candidate) -> Result<Self, ProbeFailure> {
+        let deadline = reach.timers.dial;
+        match tokio::time::timeout(deadline, Self::prove(reach, candidate)).await {
+            Ok(proven) => proven,
+            Err(_) => {
+                let reason = format!("{} answered no probe within {deadline:?}", candidate.address);
+                Err(ProbeFailure::new(AttemptFailure::TimedOut, reason))
+            }
+        }
+    }
+
+    async fn prove(reach: &Reach, candidate: &Candidate) -> Result<Self, ProbeFailure> {
         let expect = match &candidate.expectation {
             Expectation::Name(name) => rc_transport::Expectation::ServiceName(name.clone()),
             Expectation::Broker(id) => rc_transport::Expectation::Broker(id.clone()),

@@ -1,15 +1,17 @@
 //! Runs a [`Race`]: dials, takes the winner, and measures everybody who completed until the window closes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rc_proto::select::candidate::merge;
 use rc_proto::select::{AttemptId, Candidate, Completion, Race, RaceEvent, Sample, Warmth};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::measure::measure;
 use super::probe_link::{ProbeFailure, ProbeLink};
+use super::resolve::Resolving;
+use crate::error::{CandidateFailure, CandidateFault};
 use crate::reach::Reach;
 
 /// A connection that completed in time, and its round trips.
@@ -26,7 +28,7 @@ pub(crate) struct RaceReport {
     /// Who completed and still stands.
     pub(crate) measured: Vec<Measured>,
     /// Who failed, and why in words.
-    pub(crate) failures: Vec<(SocketAddr, String)>,
+    pub(crate) failures: Vec<CandidateFailure>,
 }
 
 enum Step {
@@ -41,13 +43,31 @@ struct Runner {
     dials: BTreeMap<AttemptId, AbortHandle>,
     closed: CancellationToken,
     measured: Vec<Measured>,
-    failures: Vec<(SocketAddr, String)>,
+    failures: Vec<CandidateFailure>,
     measuring: usize,
 }
 
-/// Races `candidates` in their order. It ends as soon as everybody is measured or failed, and 500 ms after the winner
-/// at the latest.
-pub(crate) async fn race(reach: &Arc<Reach>, candidates: Vec<Candidate>) -> RaceReport {
+/// Names whose answers may come while the race runs, and how their addresses become candidates.
+pub(crate) struct LateNames<'a> {
+    pub(crate) resolving: &'a mut Resolving,
+    pub(crate) allow_loopback: bool,
+}
+
+impl LateNames<'_> {
+    /// Every candidate known, once an answer brings new ones. Cancel-safe.
+    async fn more(&mut self, reach: &Reach) -> Vec<Candidate> {
+        let sources = self.resolving.more(reach).await;
+        merge(&sources, &[], self.allow_loopback, &mut rand::rng()).taken
+    }
+}
+
+/// Races `candidates` in their order, and those that late answers bring. It ends as soon as everybody is measured or
+/// failed, and 500 ms after the winner at the latest.
+pub(crate) async fn race(
+    reach: &Arc<Reach>,
+    candidates: Vec<Candidate>,
+    mut late: LateNames<'_>,
+) -> RaceReport {
     let mut runner = Runner {
         reach: Arc::clone(reach),
         race: Race::new(candidates, reach.now()),
@@ -58,13 +78,13 @@ pub(crate) async fn race(reach: &Arc<Reach>, candidates: Vec<Candidate>) -> Race
         failures: Vec::new(),
         measuring: 0,
     };
-    runner.run().await;
+    runner.run(&mut late).await;
     runner.tasks.abort_all();
     RaceReport { race: runner.race, measured: runner.measured, failures: runner.failures }
 }
 
 impl Runner {
-    async fn run(&mut self) {
+    async fn run(&mut self, late: &mut LateNames<'_>) {
         let mut finished = false;
         loop {
             if !finished {
@@ -87,6 +107,7 @@ impl Runner {
             tokio::select! {
                 biased;
                 Some(step) = self.tasks.join_next() => self.handle_step(step),
+                more = late.more(&self.reach), if !finished => self.race.extend(more),
                 () = self.reach.nap_until(deadline) => self.race.handle_timeout(self.reach.now()),
             }
         }
@@ -117,7 +138,11 @@ impl Runner {
                 RaceEvent::Abandon(attempt) => {
                     if let Some(dial) = self.dials.remove(&attempt) {
                         dial.abort();
-                        self.fail(attempt, "gave up waiting for an answer".to_owned());
+                        self.fail(
+                            attempt,
+                            CandidateFault::Unusable,
+                            "no answer in the time for a race".to_owned(),
+                        );
                     }
                 }
                 RaceEvent::Finished(_) => finished = true,
@@ -139,7 +164,7 @@ impl Runner {
             Ok(Step::Dialled(attempt, Err(failure))) => {
                 self.dials.remove(&attempt);
                 self.race.handle_failure(attempt, failure.kind);
-                self.fail(attempt, failure.reason);
+                self.fail(attempt, failure.fault, failure.reason);
             }
             Ok(Step::Measured(attempt, link, samples)) => {
                 self.measuring = self.measuring.saturating_sub(1);
@@ -147,7 +172,7 @@ impl Runner {
                     (Ok(samples), Some(candidate)) => {
                         self.measured.push(Measured { candidate, link, samples });
                     }
-                    (Err(failure), _) => self.fail(attempt, failure.reason),
+                    (Err(failure), _) => self.fail(attempt, failure.fault, failure.reason),
                     (Ok(_), None) => {}
                 }
             }
@@ -157,9 +182,9 @@ impl Runner {
         }
     }
 
-    fn fail(&mut self, attempt: AttemptId, reason: String) {
+    fn fail(&mut self, attempt: AttemptId, fault: CandidateFault, reason: String) {
         if let Some(candidate) = self.race.candidate(attempt) {
-            self.failures.push((candidate.address, reason));
+            self.failures.push(CandidateFailure { address: candidate.address, fault, reason });
         }
     }
 }

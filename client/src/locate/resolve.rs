@@ -77,14 +77,21 @@ impl Resolving {
         }
     }
 
-    /// Takes in answers that came after the start; never waits.
-    pub(crate) fn take_late_answers(&mut self, reach: &Reach) {
-        while let Some(answer) = self.running.try_join_next() {
-            if let Ok((lookup, answer)) = answer {
-                self.settle(reach, lookup, answer);
+    /// Waits for an answer after the start that brings new addresses, and gives every source known; for good when
+    /// nothing is asked any more. Cancel-safe.
+    pub(crate) async fn more(&mut self, reach: &Reach) -> Vec<Source> {
+        loop {
+            match self.running.join_next().await {
+                Some(Ok((lookup, answer))) => self.settle(reach, lookup, answer),
+                Some(Err(_)) => continue,
+                None => std::future::pending().await,
+            }
+            while let Some(event) = self.resolution.poll_event() {
+                if event == ResolutionEvent::More {
+                    return self.resolution.sources();
+                }
             }
         }
-        while self.resolution.poll_event().is_some() {}
     }
 
     /// Each name and the last answer of each family.

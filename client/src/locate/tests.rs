@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use rc_proto::select::{Rule, Trigger, Verdict};
+use rc_proto::select::{AttemptFailure, Candidate, Expectation, Rule, Trigger, Verdict};
 use rc_transport::LookupError;
 use tokio::time::Instant;
 
@@ -8,6 +8,7 @@ use super::*;
 use crate::config::StaticBroker;
 use crate::error::LocateError;
 use crate::event::Event;
+use crate::failure::FailureKind;
 use crate::testing::{FakeBroker, SERVICE, Temper, World};
 
 const NO_TIME: Duration = Duration::ZERO;
@@ -85,7 +86,7 @@ async fn closed_silent_and_posing_addresses_are_named_and_cost_no_service() {
         failures.insert(address.ip().to_string(), reason);
     }
     assert!(failures["127.0.0.2"].contains("says that it is in/good"), "{failures:?}");
-    assert!(failures["127.0.0.3"].contains("gave up"), "{failures:?}");
+    assert!(failures["127.0.0.3"].contains("no answer"), "{failures:?}");
     assert!(failures["127.0.0.4"].contains("refused"), "{failures:?}");
 }
 
@@ -94,9 +95,13 @@ async fn no_usable_broker_names_every_address_that_was_tried() {
     let world = World::new();
     world.names.answer(SERVICE, &["127.0.0.1", "127.0.0.2"], NO_TIME);
     let error = locator(&world).locate(Trigger::Start, &[]).await.err().unwrap();
-    let LocateError::NoBroker { failures } = &error else { panic!("{error:?}") };
+    let LocateError::NoBroker { failures, .. } = &error else { panic!("{error:?}") };
     assert_eq!(failures.len(), 2);
-    assert!(error.to_string().contains("127.0.0.1:443"), "{error}");
+    assert_eq!(error.kind(), FailureKind::Unreachable);
+    let text = error.to_string();
+    for word in [SERVICE, "127.0.0.1:443", "127.0.0.2:443", "refused"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,4 +189,57 @@ async fn loopback_addresses_from_dns_are_not_dialled_unless_allowed() {
     let mut locator = Locator::new(world.reach("controller/alice"), &config);
     let error = locator.locate(Trigger::Start, &[]).await.err().unwrap();
     assert!(matches!(error, LocateError::NoAddress { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_of_another_authority_is_named_with_the_certificate() {
+    let (world, other) = (World::new(), World::new());
+    let foreign = other.ca.credentials("broker/in/b", &[SERVICE]);
+    let _broker = FakeBroker::start_with(&world, foreign, "in/b", "127.0.0.1:443", far(10));
+    world.names.answer(SERVICE, &["127.0.0.1"], NO_TIME);
+    let error = locator(&world).locate(Trigger::Start, &[]).await.err().unwrap();
+    assert_eq!(error.kind(), FailureKind::Unreachable);
+    let text = error.to_string();
+    for word in [SERVICE, "127.0.0.1:443", "certificate", "another CA", "`ca`"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_refuses_our_certificate_is_a_matter_of_configuration() {
+    let (world, other) = (World::new(), World::new());
+    let files = world.ca.issue(&world.ca.id("broker/in/b"), &[SERVICE]);
+    let credentials = other.ca.unchecked(&files);
+    let _broker = FakeBroker::start_with(&world, credentials, "in/b", "127.0.0.1:443", far(10));
+    world.names.answer(SERVICE, &["127.0.0.1"], NO_TIME);
+    let error = locator(&world).locate(Trigger::Start, &[]).await.err().unwrap();
+    assert_eq!(error.kind(), FailureKind::Configuration, "{error}");
+    assert!(error.to_string().contains("refused our certificate"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_comes_late_joins_the_race_that_runs() {
+    let world = World::new();
+    let broker = FakeBroker::start(&world, "in/b", "[::1]:443", far(10));
+    world.net.silence("127.0.0.1:443".parse().unwrap());
+    world.names.answer(SERVICE, &["127.0.0.1"], NO_TIME);
+    world.names.answer(SERVICE, &["::1"], ms(400));
+    let began = Instant::now();
+    let located = locator(&world).locate(Trigger::Start, &[]).await.unwrap();
+    assert_eq!(located.link.broker, broker.id);
+    assert!(began.elapsed() < ms(1500), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_takes_connections_and_never_answers_costs_one_dial() {
+    let world = World::new();
+    let stuck = Temper { round_trip: Duration::from_secs(3600), ..Temper::default() };
+    let stuck = FakeBroker::start(&world, "in/stuck", "127.0.0.1:443", stuck);
+    let reach = world.reach("controller/alice");
+    let candidate = Candidate { address: stuck.address, expectation: Expectation::Name(SERVICE.to_owned()) };
+    let began = Instant::now();
+    let failure = ProbeLink::dial(&reach, &candidate).await.err().unwrap();
+    assert_eq!(failure.kind, AttemptFailure::TimedOut);
+    assert!(failure.reason.contains("127.0.0.1:443"), "{}", failure.reason);
+    assert!((ms(3000)..ms(3010)).contains(&began.elapsed()), "{:?}", began.elapsed());
 }

@@ -21,5 +21,5 @@ pub(crate) use self::core::SessionCore;
 pub use channel::{Channel, ChannelReset};
 pub(crate) use handle::ended;
 pub use handle::{OfferQueue, OpenOptions, PendingChannel, SessionHandle, Withdrawn};
-pub(crate) use start::{SessionSetup, admit, attach, read_attach, refuse};
+pub(crate) use start::{SessionSetup, Unread, admit, attach, read_attach, refuse};
 pub(crate) use state::PathFacts;

@@ -140,12 +140,29 @@ fn refusal(target: EndpointId, refused: &Refused) -> AttachError {
     }
 }
 
+/// Why no ATTACH was read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The Controller speaks another version: tell it so.
+    Version(AttachError),
+    /// There is nobody to answer.
+    Failed(AttachError),
+}
+
+impl From<Unread> for AttachError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Version(error) | Unread::Failed(error) => error,
+        }
+    }
+}
+
 /// Target: reads the ATTACH that starts a path, and what came behind it.
 pub(crate) async fn read_attach<S: PathStream>(
     stream: &mut S,
     peer: &EndpointId,
     deadline: Duration,
-) -> Result<(Attach, Vec<u8>), AttachError> {
+) -> Result<(Attach, Vec<u8>), Unread> {
     let reading = async {
         let mut buffer = Vec::with_capacity(4096);
         loop {
@@ -155,20 +172,26 @@ pub(crate) async fn read_attach<S: PathStream>(
                 Err(error) => return Err(first_error(peer, &error)),
             }
             match stream.read_buf(&mut buffer).await {
-                Ok(0) => return Err(path_ended(peer, "closed without a request")),
+                Ok(0) => return Err(Unread::Failed(path_ended(peer, "closed without a request"))),
                 Ok(_) => {}
-                Err(error) => return Err(path_ended(peer, &error.to_string())),
+                Err(error) => return Err(Unread::Failed(path_ended(peer, &error.to_string()))),
             }
         }
     };
     match tokio::time::timeout(deadline, reading).await {
         Ok(read) => read,
-        Err(_) => Err(AttachError::Deadline { peer: peer.to_string(), waited: deadline }),
+        Err(_) => Err(Unread::Failed(AttachError::Deadline { peer: peer.to_string(), waited: deadline })),
     }
 }
 
-fn first_error(peer: &EndpointId, error: &FirstEnvelopeError) -> AttachError {
-    AttachError::Protocol { peer: peer.to_string(), reason: error.to_string() }
+fn first_error(peer: &EndpointId, error: &FirstEnvelopeError) -> Unread {
+    let told = AttachError::Protocol { peer: peer.to_string(), reason: error.to_string() };
+    match error {
+        FirstEnvelopeError::Version { .. } => Unread::Version(told),
+        FirstEnvelopeError::TooLarge
+        | FirstEnvelopeError::Malformed { .. }
+        | FirstEnvelopeError::NotAttach => Unread::Failed(told),
+    }
 }
 
 fn path_ended(peer: &EndpointId, reason: &str) -> AttachError {

@@ -603,3 +603,12 @@ async fn a_path_that_carries_garbage_first_is_refused() {
     let read = read_attach(&mut far, &id("alice"), DEADLINE).await.map_err(AttachError::from);
     assert!(matches!(read, Err(AttachError::Deadline { .. })), "{read:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_attach_of_another_version_is_to_be_told_so() {
+    let (mut near, mut far) = tokio::io::duplex(64);
+    // Type 64 is ATTACH; its version 9 comes later.
+    near.write_all(&[0x80, 64, 0, 9, 0, 0, 0, 0]).await.unwrap();
+    let read = read_attach(&mut far, &id("alice"), DEADLINE).await;
+    assert!(matches!(read, Err(Unread::Version(AttachError::Protocol { .. }))), "{read:?}");
+}

@@ -8,11 +8,14 @@ use rc_proto::wire::message::{
     Drain, Message, Pong, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
 };
 use rc_proto::wire::{BrokerId, Ext, Incarnation, InstanceId};
-use rc_transport::{AcceptLimits, Accepted, Acceptor, Connection, MessageStream, PlainIo};
+use rc_transport::{AcceptLimits, Accepted, Acceptor, Connection, Credentials, MessageStream, PlainIo};
 use tokio::io::DuplexStream;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{SERVICE, World};
+
+/// Longest time of a TCP handshake.
+const CONNECT_MAX: Duration = Duration::from_millis(500);
 
 /// How a fake broker behaves.
 #[derive(Debug, Clone)]
@@ -64,8 +67,21 @@ pub(crate) struct FakeBroker {
 impl FakeBroker {
     /// A broker that listens in the world's network.
     pub(crate) fn start(world: &World, id: &str, address: &str, temper: Temper) -> Self {
-        let round_trip = temper.round_trip;
-        let credentials = Arc::new(world.ca.credentials(&format!("broker/{id}"), &[SERVICE]));
+        let credentials = world.ca.credentials(&format!("broker/{id}"), &[SERVICE]);
+        Self::start_with(world, credentials, id, address, temper)
+    }
+
+    /// The same with credentials of the caller.
+    pub(crate) fn start_with(
+        world: &World,
+        credentials: Credentials,
+        id: &str,
+        address: &str,
+        temper: Temper,
+    ) -> Self {
+        // One that never answers still takes connections.
+        let round_trip = temper.round_trip.min(CONNECT_MAX);
+        let credentials = Arc::new(credentials);
         let broker = Self {
             id: id.parse().unwrap(),
             address: address.parse().unwrap(),
@@ -99,7 +115,14 @@ impl FakeBroker {
 
     /// Tells every link to drain.
     pub(crate) fn drain(&self) {
-        let drain = Drain { deadline_ms: 30_000, alternates: vec![], slots: vec![], ext: Ext::none() };
+        self.drain_towards(&[]);
+    }
+
+    /// The same, with brokers to go to: id and name.
+    pub(crate) fn drain_towards(&self, alternates: &[(&str, &str)]) {
+        let named = |(id, name): &(&str, &str)| (id.parse().unwrap(), (*name).to_owned());
+        let alternates = alternates.iter().map(named).collect();
+        let drain = Drain { deadline_ms: 30_000, alternates, slots: vec![], ext: Ext::none() };
         drop(self.orders.send(Order::Say(Box::new(drain.into()))));
     }
 

@@ -102,6 +102,13 @@ impl UsedTickets {
         Ok(Claim::First(UsedTicket { jti, session, until_unix_s }))
     }
 
+    /// Takes a first claim back: its record could not be kept, so its Controller is told no and may come again.
+    pub fn take_back(&mut self, used: &UsedTicket) {
+        if self.entries.get(&used.jti) == Some(&(used.session, used.until_unix_s)) {
+            self.entries.remove(&used.jti);
+        }
+    }
+
     /// Drops what could start nothing any more.
     pub fn forget(&mut self, now_unix_s: u64) {
         self.entries.retain(|_, (_, until)| *until >= now_unix_s);
