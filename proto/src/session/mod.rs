@@ -49,7 +49,8 @@
 //! * `Dead(path)`: the path is already removed, close its leg. `PathRetired(path)`: flush and close it.
 //! * `AttachRequested { path, attach }` (Target): an ATTACH that came on a standby path; check ticket, then call
 //!   `accept_attach` or `refuse_attach`.
-//! * `end` ends the session once every channel is closed, `cut` resets them first. After `Ended` or `Aborted`:
+//! * `end` ends the session once every channel is closed, `cut` resets them first and waits 30 s at most. A budget of
+//!   `transmit_budget` lets input wait behind one frame. After `Ended` or `Aborted`:
 //!   transmit what is left, keep the session for 30 s to answer a repeated END, then close every path; a Target
 //!   puts the session into [`Tombstones`]. Unread bytes stay readable.
 
