@@ -22,6 +22,11 @@ const OWN_KNOBS: &[Knob] = &[
         "[]",
         "Public ticket keys (ticket-keys.json of rc-certs).",
     ),
+    Knob::optional(
+        "tickets.deny",
+        Kind::Path,
+        "List of revoked tickets (deny.jws of rc-certs), read at the start.",
+    ),
     Knob::new("offer.shell", Kind::Bool, "false", "Whether `shell` is offered."),
     Knob::optional(
         "offer.run_as",
@@ -92,6 +97,7 @@ pub(super) fn read(settings: &Settings) -> Result<RunConfig, Failure> {
             "name the ticket-keys.json that rc-certs wrote",
         );
     }
+    target.deny_list = reader.optional("tickets.deny");
     target.limits = limits(&mut reader);
     let services = services(&mut reader);
     let timeout: Duration = reader.read("consent.timeout");
@@ -214,7 +220,14 @@ mod tests {
         drop(services(&mut reader));
         let limits = limits(&mut reader);
         assert_eq!(limits, TargetLimits::default());
-        let run_reads = ["tickets.keys", "consent.policy", "consent.timeout", "admin.socket", "ready.file"];
+        let run_reads = [
+            "tickets.keys",
+            "tickets.deny",
+            "consent.policy",
+            "consent.timeout",
+            "admin.socket",
+            "ready.file",
+        ];
         assert_eq!(reader.unread(), run_reads);
     }
 

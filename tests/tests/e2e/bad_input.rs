@@ -438,3 +438,21 @@ async fn an_unknown_configuration_key_is_refused_with_its_place() {
     assert!(stderr(&output).contains("brokers.prot"), "{}", stderr(&output));
     assert_eq!(stdout(&output), "");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_ticket_starts_no_session() {
+    let mesh = one_region(1).await;
+    let alice = mesh.controller("in", "alice").unwrap();
+    let ticket = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
+    let authority = mesh.authority().dir().display().to_string();
+    let arguments =
+        ["revoke", "--ticket", &ticket.display().to_string(), "--dir", &authority].map(ToOwned::to_owned);
+    let revoked = crate::support::program().command("certs", &arguments).output().await.unwrap();
+    assert!(revoked.status.success(), "{}", stderr(&revoked));
+    let denied = format!("tickets.deny={}", mesh.authority().deny_list_file().display());
+    let _target = mesh.target("in", "pc-1").set(&denied).start(&mesh).await.unwrap();
+    refused(&run(&alice, &["ping", "pc-1", "--count", "1"], &ticket).await, 5, &["revoked"]);
+    let good = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
+    let output = run(&alice, &["ping", "pc-1", "--count", "1"], &good).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+}
