@@ -79,7 +79,7 @@ pub(super) struct TicketArgs {
     /// File that holds the ticket; "-" is standard input
     #[arg(long, value_name = "FILE")]
     pub(super) ticket: Option<PathBuf>,
-    /// Command that prints the ticket; run for each session, with RC_TARGET set
+    /// Command that prints the ticket; run for each session, with `RC_TARGET` set
     #[arg(long, value_name = "COMMAND")]
     pub(super) ticket_command: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! `connect`: standard input and output joined to one service; what OpenSSH's `ProxyCommand` runs.
 
+use std::io::ErrorKind;
+
 use rc_client::cli::failure;
 use rc_client::{OpenOptions, SessionEnd};
 use rc_daemon::cli::CommonArgs;
@@ -49,11 +51,16 @@ pub(super) fn broken(error: &std::io::Error) -> Failure {
     if let Some(end) = error.get_ref().and_then(|inner| inner.downcast_ref::<SessionEnd>()) {
         return failure(end.kind(), end);
     }
-    let status = match error.kind() {
-        std::io::ErrorKind::ConnectionReset => ExitStatus::Refused,
-        std::io::ErrorKind::ConnectionAborted => ExitStatus::SessionLost,
-        std::io::ErrorKind::BrokenPipe => return Failure::silent(ExitStatus::Ok),
-        _ => ExitStatus::Internal,
+    let kind = error.kind();
+    if kind == ErrorKind::BrokenPipe {
+        return Failure::silent(ExitStatus::Ok);
+    }
+    let status = if kind == ErrorKind::ConnectionReset {
+        ExitStatus::Refused
+    } else if kind == ErrorKind::ConnectionAborted {
+        ExitStatus::SessionLost
+    } else {
+        ExitStatus::Internal
     };
     Failure::from_error(status, error)
 }
