@@ -251,9 +251,8 @@ impl ControlLink<'_> {
             ControlPeer::Target(id) => (None, Some(id)),
             ControlPeer::TrafficManager(_) => return Reply::Close,
         };
-        self.node.paths.stop_where(PathEnd::CLOSED, |request| {
-            request.path == message.path_id
-                && controller.is_none_or(|id| request.controller == *id)
+        self.node.paths.stop_path(message.path_id, PathEnd::CLOSED, |request| {
+            controller.is_none_or(|id| request.controller == *id)
                 && target.is_none_or(|id| request.target == *id)
         });
         Reply::Nothing

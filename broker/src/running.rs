@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Administration;
 use crate::config::{BINARY, Config};
 use crate::server::{Broker, Parts, RunningBroker, StartError};
+use crate::tickets::TicketGate;
 
 /// How often the files of the credentials are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -31,7 +32,10 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     let signals = shutdown.on_signals();
     let _signals = signals
         .map_err(|error| Failure::new(ExitStatus::Internal, error, "installing signal handlers", ""))?;
+    // Before they are read, so that no change is missed.
+    let seen = (stamps(&config.credentials), config.deny_list.as_deref().and_then(stamp));
     let (credentials, _) = own_credentials(&config)?;
+    let deny_list = own_deny_list(&config)?;
     let admin = AdminServer::bind(&config.admin_socket)?;
     if config.ticket_keys.is_empty() {
         tracing::warn!("there is no ticket key: every open will be refused; see tickets.keys");
@@ -40,13 +44,11 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     let parts = Parts {
         credentials: Arc::new(credentials),
         ticket_keys: config.ticket_keys,
+        deny_list,
         net: Arc::new(TcpNet),
         clock: Arc::new(BootClock),
     };
     let broker = Arc::new(Broker::start(config.broker, parts).await?);
-    if let Some(file) = &config.deny_list {
-        take_deny_list(&broker, file);
-    }
     if !broker.can_be_dialled() {
         tracing::warn!("other brokers cannot dial this one: set advertise.name or advertise.addresses");
     }
@@ -59,7 +61,8 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     let ready = config.ready_file.as_ref().map(|path| ReadyFile::write(path, &ready)).transpose()?;
 
     let stop_watching = CancellationToken::new();
-    let watching = watch(Arc::clone(&broker), config.credentials, config.deny_list, stop_watching.clone());
+    let files = (config.credentials, config.deny_list);
+    let watching = watch(Arc::clone(&broker), files, seen, stop_watching.clone());
     let watching = tokio::spawn(watching);
     shutdown.graceful().cancelled().await;
     tokio::select! {
@@ -82,12 +85,10 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
 /// is told once, and the old ones stay. Warns each hour while the certificate has little life left.
 async fn watch(
     broker: Arc<RunningBroker>,
-    files: CredentialFiles,
-    deny_list: Option<PathBuf>,
+    (files, deny_list): (CredentialFiles, Option<PathBuf>),
+    (mut seen, mut deny_seen): (Vec<Option<Stamp>>, Option<Stamp>),
     stop: CancellationToken,
 ) {
-    let mut seen = stamps(&files);
-    let mut deny_seen = deny_list.as_deref().and_then(stamp);
     let mut life_at = Instant::now() + JUDGE_LIFE_EVERY;
     loop {
         tokio::select! {
@@ -143,6 +144,27 @@ fn take_deny_list(broker: &RunningBroker, file: &Path) {
     drop(broker.events().record(entry.with_text("file", file.display())));
 }
 
+/// The list to start with, when its file is there: one that cannot be used is an error, since it would let revoked
+/// tickets through.
+fn own_deny_list(config: &Config) -> Result<Option<String>, Failure> {
+    let Some(file) = &config.deny_list else { return Ok(None) };
+    let refuse = |reason: String| {
+        let fix = "correct tickets.deny, or write the list anew with rc-certs revoke --ticket";
+        Failure::new(
+            ExitStatus::Usage,
+            format_args!("the list of revoked tickets: {reason}"),
+            file.display(),
+            fix,
+        )
+    };
+    let text = read_deny_list(file).map_err(|error| refuse(error.to_string()))?;
+    if let Some(text) = &text {
+        let gate = TicketGate::new(config.ticket_keys.clone());
+        gate.deny(text).map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(text)
+}
+
 fn read_deny_list(file: &Path) -> std::io::Result<Option<String>> {
     let size = match std::fs::metadata(file) {
         Ok(metadata) => metadata.len(),
@@ -172,13 +194,16 @@ fn life_warning(credentials: &Credentials, now: SystemTime) -> Option<String> {
     }
 }
 
+/// Time and size of a file.
+type Stamp = (SystemTime, u64);
+
 /// Time and size of each file; nothing for one that cannot be seen.
-fn stamps(files: &CredentialFiles) -> Vec<Option<(SystemTime, u64)>> {
+fn stamps(files: &CredentialFiles) -> Vec<Option<Stamp>> {
     let paths = [Some(&files.certificate), Some(&files.key), Some(&files.ca), files.crl.as_ref()];
     paths.into_iter().flatten().map(|path| stamp(path)).collect()
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
@@ -200,6 +225,7 @@ fn raise_file_limit() {}
 /// `check-config`: everything that `run` would refuse, short of listening.
 pub(crate) fn check(config: &Config, output: Output) -> Result<ExitStatus, Failure> {
     let (credentials, id) = own_credentials(config)?;
+    drop(own_deny_list(config)?);
     let mut table = Table::new(&["WHAT", "VALUE"]);
     let listening: Vec<String> = config.broker.listen.iter().map(ToString::to_string).collect();
     table.row(["broker", id.as_str()]);

@@ -67,6 +67,8 @@ pub struct Parts {
     pub credentials: Arc<Credentials>,
     /// The keys that tickets are judged by.
     pub ticket_keys: TicketKeys,
+    /// The list of revoked tickets, when there is one.
+    pub deny_list: Option<String>,
     /// The network.
     pub net: Arc<dyn Net>,
     /// The time.
@@ -90,6 +92,11 @@ pub enum StartError {
         /// The certificate's file.
         file: String,
     },
+    /// The list of revoked tickets is none, or none of the ticket keys signed it.
+    #[error(
+        "the list of revoked tickets cannot be used: {0}: correct tickets.deny, or write the list anew with rc-certs"
+    )]
+    DenyList(TicketError),
     /// Nothing to listen at.
     #[error("there is no address to listen at: set listen.addresses")]
     NoAddress,
@@ -124,13 +131,18 @@ impl Broker {
     /// Listens, joins the mesh and serves. Returns when the addresses are known.
     ///
     /// # Errors
-    /// When the certificate is not a broker's, or an address cannot be listened at.
+    /// When the certificate is not a broker's, the list of revoked tickets cannot be used, or an address cannot be
+    /// listened at.
     pub async fn start(config: BrokerConfig, parts: Parts) -> Result<RunningBroker, StartError> {
         let spiffe = parts.credentials.spiffe_id().clone();
         let id = spiffe.broker_id().ok_or_else(|| StartError::NotABroker {
             id: spiffe.to_string(),
             file: parts.credentials.certificate_file().display().to_string(),
         })?;
+        let tickets = TicketGate::new(parts.ticket_keys.clone());
+        if let Some(list) = &parts.deny_list {
+            tickets.deny(list).map_err(StartError::DenyList)?;
+        }
         let listeners = listen(&config.listen, parts.net.as_ref()).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.local_address()).collect();
         let own = Own {
@@ -141,7 +153,7 @@ impl Broker {
             addresses: own_addresses(&config, &addresses),
         };
         let acceptor = Arc::new(Acceptor::new(Arc::clone(&parts.credentials), AcceptLimits::default()));
-        let node = Arc::new(assemble(own, config, parts));
+        let node = Arc::new(assemble(own, config, parts, tickets));
         let handshakes = Arc::new(Semaphore::new(node.limits.handshakes));
         for listener in listeners {
             let (task_node, acceptor) = (Arc::clone(&node), Arc::clone(&acceptor));
@@ -188,7 +200,7 @@ fn own_addresses(config: &BrokerConfig, listening: &[SocketAddr]) -> Vec<SocketA
     addresses
 }
 
-fn assemble(own: Own, config: BrokerConfig, parts: Parts) -> Node {
+fn assemble(own: Own, config: BrokerConfig, parts: Parts, tickets: TicketGate) -> Node {
     let now = parts.clock.now();
     let connector = Connector::new(Arc::clone(&parts.credentials), parts.net);
     let resolver = Arc::new(Resolver::new(config.resolver));
@@ -200,7 +212,7 @@ fn assemble(own: Own, config: BrokerConfig, parts: Parts) -> Node {
         paths: Paths::new(config.limits.paths),
         waiting_legs: WaitingLegs::new(config.limits.waiting_legs),
         admission: Mutex::new(Admission::new(&config.limits, now)),
-        tickets: TicketGate::new(parts.ticket_keys),
+        tickets,
         lifetime: Lifetime::new(),
         record: Record::default(),
         clock: parts.clock,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rc_daemon::ready::Ready;
-use rc_proto::identity::ticket::TicketKeys;
+use rc_proto::identity::ticket::{DenyClaims, TicketKeys};
 use support::{World, eventually};
 
 struct Site {
@@ -109,6 +109,37 @@ async fn a_terminated_broker_drains_and_exits_with_success() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_list_of_revoked_tickets_is_taken_when_it_appears_and_a_bad_one_stops_the_start() {
+    let world = World::new();
+    let site = site(&world, "127.0.0.1:0");
+    let list = site.dir.path().join("deny.jws");
+    let text = std::fs::read_to_string(&site.config).unwrap();
+    std::fs::write(&site.config, text.replace("[listen]", "deny = \"deny.jws\"\n[listen]")).unwrap();
+    let (child, _) = started(&site).await;
+    let claims = DenyClaims { number: 1, iat: 1, jti: [].into(), sub: [].into() };
+    std::fs::write(&list, world.signer.sign_deny_list(&claims).unwrap()).unwrap();
+    eventually("the list is taken", || {
+        String::from_utf8_lossy(&ask(&site, &["events", "--json"]).stdout).contains("tickets.denied")
+    })
+    .await;
+    assert!(ask(&site, &["drain"]).status.success());
+    assert_eq!(exit_code(child).await, Some(0));
+    let other = World::new().signer.sign_deny_list(&claims).unwrap();
+    for bad in [other.as_str(), "no list"] {
+        std::fs::write(&list, bad).unwrap();
+        for verb in ["check-config", "run"] {
+            let (code, line) = code_and_line(&ask(&site, &[verb]));
+            assert_eq!(code, Some(2), "{line}");
+            assert!(line.contains("deny.jws"), "{line}");
+        }
+    }
+}
+
+async fn exit_code(mut child: Child) -> Option<i32> {
+    tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().code()
 }
 
 #[test]

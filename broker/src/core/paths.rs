@@ -89,6 +89,7 @@ pub enum PathLimit {
 pub struct PathTable<H> {
     entries: BTreeMap<EntryId, PathEntry<H>>,
     by_controller: BTreeMap<EndpointId, Vec<EntryId>>,
+    by_path: BTreeMap<PathId, Vec<EntryId>>,
     next: u64,
     limit: usize,
 }
@@ -96,7 +97,13 @@ pub struct PathTable<H> {
 impl<H: Clone> PathTable<H> {
     /// An empty table for at most `limit` paths.
     pub fn new(limit: usize) -> Self {
-        Self { entries: BTreeMap::new(), by_controller: BTreeMap::new(), next: 0, limit }
+        Self {
+            entries: BTreeMap::new(),
+            by_controller: BTreeMap::new(),
+            by_path: BTreeMap::new(),
+            next: 0,
+            limit,
+        }
     }
 
     /// Takes a path on.
@@ -120,6 +127,7 @@ impl<H: Clone> PathTable<H> {
         let id = EntryId(self.next);
         self.next += 1;
         self.by_controller.entry(request.controller.clone()).or_default().push(id);
+        self.by_path.entry(request.path).or_default().push(id);
         let entry = PathEntry { request, state: PathState::Opening, handle, carried: 0, last_progress: now };
         self.entries.insert(id, entry);
         Ok(id)
@@ -136,12 +144,8 @@ impl<H: Clone> PathTable<H> {
     /// The path is gone.
     pub fn end(&mut self, id: EntryId) -> Option<PathEntry<H>> {
         let ended = self.entries.remove(&id)?;
-        if let Some(ids) = self.by_controller.get_mut(&ended.request.controller) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_controller.remove(&ended.request.controller);
-            }
-        }
+        forget(&mut self.by_controller, &ended.request.controller, id);
+        forget(&mut self.by_path, &ended.request.path, id);
         Some(ended)
     }
 
@@ -153,6 +157,11 @@ impl<H: Clone> PathTable<H> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The entries of one path: it may be here in more than one part, and another Controller may use its id too.
+    pub fn of_path(&self, path: PathId) -> impl Iterator<Item = &PathEntry<H>> {
+        self.by_path.get(&path).into_iter().flatten().filter_map(|id| self.entries.get(id))
     }
 
     /// Every path, oldest first.
@@ -175,6 +184,16 @@ impl<H: Clone> PathTable<H> {
             }
         }
         over
+    }
+}
+
+/// Takes an entry out of an index, and its key with the last one.
+fn forget<K: Ord>(index: &mut BTreeMap<K, Vec<EntryId>>, key: &K, id: EntryId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
     }
 }
 
@@ -222,6 +241,7 @@ mod tests {
         assert_eq!(table.begin(request("bob", 2, Purpose::NEW), (), at(0)), Err(PathLimit::Broker));
         assert!(table.end(id).is_some());
         assert!(table.by_controller.is_empty());
+        assert!(table.by_path.is_empty());
         assert!(table.begin(request("bob", 2, Purpose::NEW), (), at(0)).is_ok());
     }
 
@@ -232,6 +252,8 @@ mod tests {
         assert_eq!(table.begin(request("alice", 1, Purpose::NEW), (), at(0)), Err(PathLimit::Duplicate));
         let transit = PathRequest { part: Part::Transit, ..request("alice", 1, Purpose::NEW) };
         assert!(table.begin(transit, (), at(0)).is_ok());
+        assert_eq!(table.of_path(PathId([1; 16])).count(), 2);
+        assert_eq!(table.of_path(PathId([2; 16])).count(), 0);
     }
 
     #[test]

@@ -33,8 +33,10 @@ pub(super) enum Greeting {
 /// Serves a link that a peer dialled.
 pub(crate) async fn serve_accepted(node: SharedNode, peer: BrokerId, leg: Leg) {
     let (remote, certificate) = (leg.remote(), leg.peer().certificate.clone());
+    // One deadline for the handshake and the first message together.
+    let left = limits::PRE_AUTH_DEADLINE.saturating_sub(leg.age());
     let mut stream = MessageStream::over(leg);
-    let hello = match timeout(limits::PRE_AUTH_DEADLINE, stream.recv()).await {
+    let hello = match timeout(left, stream.recv()).await {
         Ok(Ok(Some(Message::Hello(hello)))) => hello,
         Ok(Ok(Some(_)) | Err(_)) => return count(&node.record.counters.messages_refused),
         Ok(Ok(None)) | Err(_) => return,

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rc_proto::Moment;
-use rc_proto::wire::BrokerId;
 use rc_proto::wire::codes::PathEnd;
 use rc_proto::wire::message::CertificateRef;
+use rc_proto::wire::{BrokerId, PathId};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::paths::{EntryId, PathEntry, PathLimit, PathRequest, PathState, PathTable};
@@ -86,6 +86,15 @@ impl Paths {
     /// A copy of all.
     pub(crate) fn all(&self) -> Vec<PathEntry<PathHandle>> {
         lock(&self.table).entries().cloned().collect()
+    }
+
+    /// Ends the path of this id, where `chosen` agrees.
+    pub(crate) fn stop_path(&self, path: PathId, reason: PathEnd, chosen: impl Fn(&PathRequest) -> bool) {
+        let table = lock(&self.table);
+        let ended = table.of_path(path).filter(|entry| chosen(&entry.request));
+        let handles: Vec<_> = ended.map(|entry| entry.handle.clone()).collect();
+        drop(table);
+        handles.iter().for_each(|handle| handle.stop(reason));
     }
 
     /// Ends every path that `chosen` names; returns how many.

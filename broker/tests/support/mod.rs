@@ -77,6 +77,7 @@ impl World {
         let parts = Parts {
             credentials: Arc::new(credentials),
             ticket_keys,
+            deny_list: None,
             net: Arc::new(TcpNet),
             clock: Arc::new(BootClock),
         };
