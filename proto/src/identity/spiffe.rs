@@ -88,7 +88,8 @@ impl FromStr for SpiffeId {
         let (domain, path) = rest.split_once('/').ok_or_else(shape)?;
         let (role, name) = path.split_once('/').ok_or_else(shape)?;
         let trust_domain = domain.parse().map_err(|_| shape())?;
-        let role = Role::from_segment(role).ok_or_else(|| SpiffeError::Role { role: role.chars().take(64).collect() })?;
+        let role = Role::from_segment(role)
+            .ok_or_else(|| SpiffeError::Role { role: role.chars().take(64).collect() })?;
         let checked = if role == Role::Broker {
             name.parse::<BrokerId>().map(|_| ())
         } else {

@@ -24,9 +24,7 @@ pub use claims::{Ticket, TicketClaims, UnverifiedTicket};
 pub use deny::{DENY_LIST_BYTES_MAX, DENY_LISTS_MAX, DenyClaims, DenyList, DenyLists, UnverifiedDenyList};
 pub use jose::{KeyVerdict, SIGNATURE_BYTES, SignatureCheck, SigningInput, TicketError, TicketPart};
 pub use judge::{Presented, Start, TicketRefusal, judge_at_broker, judge_at_target};
-pub use keys::{
-    KeyId, TICKET_KEYS_BYTES_MAX, TICKET_KEYS_MAX, TicketKeys, TicketKeysError,
-};
+pub use keys::{KeyId, TICKET_KEYS_BYTES_MAX, TICKET_KEYS_MAX, TicketKeys, TicketKeysError};
 pub use permission::Permission;
 pub use thumbprint::{KeyThumbprint, PublicJwk};
 pub use used::{Claim, USED_TICKETS_MAX, UsedTicket, UsedTickets};

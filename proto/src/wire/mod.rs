@@ -17,9 +17,9 @@ pub mod version;
 
 pub use authority::{Alpn, MessageKind, Role, may_send};
 pub use codec::{DecodeError, EncodeError};
-pub use envelope::{Envelope, EnvelopeHeader, EnvelopeError};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeHeader};
 pub use ext::Ext;
 pub use ids::{
-    BrokerId, ChannelId, EndpointId, Epoch, Generation, IdError, Incarnation, InstanceId, JoinSecret, Jti, PathId,
-    ServiceName, SessionId, TrustDomain,
+    BrokerId, ChannelId, EndpointId, Epoch, Generation, IdError, Incarnation, InstanceId, JoinSecret, Jti,
+    PathId, ServiceName, SessionId, TrustDomain,
 };

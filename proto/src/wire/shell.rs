@@ -138,8 +138,7 @@ impl ShellFrame {
 }
 
 fn append(out: &mut Vec<u8>, kind: u8, payload: &[u8]) -> Result<(), super::EncodeError> {
-    let too_large =
-        super::EncodeError::TooLarge { length: payload.len(), limit: SHELL_PAYLOAD_BYTES_MAX };
+    let too_large = super::EncodeError::TooLarge { length: payload.len(), limit: SHELL_PAYLOAD_BYTES_MAX };
     if payload.len() > SHELL_PAYLOAD_BYTES_MAX {
         return Err(too_large);
     }
