@@ -1,5 +1,11 @@
 //! One broker: what an identity may hold, what a stop tells, which tickets are revoked.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test ends at the first surprise"
+)]
 
 mod support;
 
