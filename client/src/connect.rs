@@ -159,3 +159,6 @@ fn explained(error: AttachError, broken: &PathBreak) -> AttachError {
         (error, _) => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,14 +52,13 @@ impl ProvenPath {
 
     fn explain(&self, error: io::Error) -> io::Error {
         let kind = error.kind();
-        match self.stream.explain(error) {
-            EndToEndError::PathLost { source } => source,
-            broken => {
-                let told = io::Error::new(kind, broken.to_string());
-                self.broken.note(broken);
-                told
-            }
+        let explained = self.stream.explain(error);
+        if let EndToEndError::PathLost { source } = explained {
+            return source;
         }
+        let told = io::Error::new(kind, explained.to_string());
+        self.broken.note(explained);
+        told
     }
 }
 

@@ -120,15 +120,15 @@ impl GateState {
         let start = Start::New(request.session);
         let claim = judge_at_target(ticket, &presented, unix_s(), &self.denied, start, &mut self.used)
             .map_err(|refusal| Refusal { denial: refusal.denial(), reason: refusal.to_string() })?;
-        if let (Some(Claim::First(used)), Some(store)) = (claim, &mut self.store) {
-            if let Err(error) = store.keep(&used, &self.used) {
-                // Nothing was started, so the same ticket may come again once the directory can be written.
-                self.used.take_back(&used);
-                tracing::error!(%error, "a used ticket cannot be written to the state directory");
-                return Err(internal(
-                    "the target cannot remember used tickets: its state directory is not writable",
-                ));
-            }
+        if let (Some(Claim::First(used)), Some(store)) = (claim, &mut self.store)
+            && let Err(error) = store.keep(&used, &self.used)
+        {
+            // Nothing was started, so the same ticket may come again once the directory can be written.
+            self.used.take_back(&used);
+            tracing::error!(%error, "a used ticket cannot be written to the state directory");
+            return Err(internal(
+                "the target cannot remember used tickets: its state directory is not writable",
+            ));
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rc_proto::wire::message::{
-    Drain, Message, Pong, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
+    Drain, Message, PathOpened, Pong, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
 };
 use rc_proto::wire::{BrokerId, Ext, Incarnation, InstanceId};
-use rc_transport::{AcceptLimits, Accepted, Acceptor, Connection, Credentials, MessageStream, PlainIo};
-use tokio::io::DuplexStream;
+use rc_transport::{AcceptLimits, Accepted, Acceptor, Connection, Credentials, Leg, MessageStream, PlainIo};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{SERVICE, World};
@@ -62,6 +62,7 @@ pub(crate) struct FakeBroker {
     orders: broadcast::Sender<Order>,
     registers: Arc<Mutex<Vec<Register>>>,
     unregisters: Arc<Mutex<Vec<Unregister>>>,
+    legs: tokio::sync::Mutex<mpsc::Receiver<Leg>>,
 }
 
 impl FakeBroker {
@@ -82,6 +83,7 @@ impl FakeBroker {
         // One that never answers still takes connections.
         let round_trip = temper.round_trip.min(CONNECT_MAX);
         let credentials = Arc::new(credentials);
+        let (bring, legs) = mpsc::channel(8);
         let broker = Self {
             id: id.parse().unwrap(),
             address: address.parse().unwrap(),
@@ -89,6 +91,7 @@ impl FakeBroker {
             orders: broadcast::Sender::new(16),
             registers: Arc::default(),
             unregisters: Arc::default(),
+            legs: tokio::sync::Mutex::new(legs),
         };
         let arrivals = world.net.listen(broker.address, round_trip);
         let acceptor = Arc::new(Acceptor::new(credentials, AcceptLimits::default()));
@@ -98,6 +101,7 @@ impl FakeBroker {
             orders: broker.orders.clone(),
             registers: Arc::clone(&broker.registers),
             unregisters: Arc::clone(&broker.unregisters),
+            bring,
         };
         tokio::spawn(accept(arrivals, acceptor, broker.address, service));
         broker
@@ -126,6 +130,24 @@ impl FakeBroker {
         drop(self.orders.send(Order::Say(Box::new(drain.into()))));
     }
 
+    /// The next leg of a path: takes its first message, says that the path is open, and gives the raw bytes.
+    pub(crate) async fn open_next_path(&self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+        let leg = self.legs.lock().await.recv().await.unwrap();
+        let mut messages = MessageStream::over(leg);
+        let first = messages.recv().await.unwrap().unwrap();
+        let path_id = if let Message::OpenPath(open) = first {
+            open.path_id
+        } else {
+            let Message::JoinPath(join) = first else { panic!("{first:?}") };
+            join.path_id
+        };
+        let opened = PathOpened { path_id, hops: vec![(self.id.clone(), 0)], ext: Ext::none() };
+        messages.send(&opened.into()).await.unwrap();
+        let (leg, rest) = messages.into_inner();
+        let (reading, writing) = tokio::io::split(leg);
+        tokio::io::join(std::io::Cursor::new(rest).chain(reading), writing)
+    }
+
     /// Every Register that came.
     pub(crate) fn registers(&self) -> Vec<Register> {
         self.registers.lock().unwrap().clone()
@@ -144,6 +166,7 @@ struct Service {
     orders: broadcast::Sender<Order>,
     registers: Arc<Mutex<Vec<Register>>>,
     unregisters: Arc<Mutex<Vec<Unregister>>>,
+    bring: mpsc::Sender<Leg>,
 }
 
 async fn accept(
@@ -157,8 +180,11 @@ async fn accept(
         tokio::spawn(async move {
             let remote = SocketAddr::from(([127, 0, 0, 1], 1));
             let connection = Connection { io: Box::new(PlainIo(io)), remote, local };
-            let Ok(Accepted::Control { leg, .. }) = acceptor.accept(connection).await else { return };
-            service.serve(MessageStream::over(leg)).await;
+            match acceptor.accept(connection).await {
+                Ok(Accepted::Control { leg, .. }) => service.serve(MessageStream::over(leg)).await,
+                Ok(Accepted::Path { leg, .. }) => drop(service.bring.send(leg).await),
+                Ok(Accepted::Mesh { .. }) | Err(_) => {}
+            }
         });
     }
 }
