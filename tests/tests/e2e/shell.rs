@@ -119,7 +119,7 @@ async fn a_terminal_is_raw_while_the_shell_runs_and_restored_after_the_escape() 
     let setup = setup().await;
     let ticket = setup.mesh.ticket(&setup.alice, "pc-1", &["shell"]).unwrap();
     let line = setup.alice.command_line(&["shell", "pc-1"], &ticket);
-    let (mut pty, pts) = pty_process::open().unwrap();
+    let (pty, pts) = pty_process::open().unwrap();
     pty.resize(pty_process::Size::new(40, 100)).unwrap();
     let mut child = pty_process::Command::new("/bin/sh")
         .args([
@@ -132,29 +132,45 @@ async fn a_terminal_is_raw_while_the_shell_runs_and_restored_after_the_escape() 
         .kill_on_drop(true)
         .spawn(pts)
         .unwrap();
-    let mut seen = String::new();
-    read_until(&mut pty, &mut seen, "$").await;
-    read_until(&mut pty, &mut seen, "# ").await;
-    pty.write_all(b"stty size; tty >/dev/null && echo on-a-terminal\r").await.unwrap();
-    read_until(&mut pty, &mut seen, "\non-a-terminal").await;
-    assert!(seen.contains("40 100"), "{seen}");
-    pty.write_all(b"\r~.").await.unwrap();
-    read_until(&mut pty, &mut seen, "ended 0").await;
-    read_until(&mut pty, &mut seen, " icanon").await;
+    let mut screen = Screen { pty, seen: String::new(), shown: 0 };
+    screen.shows("# ").await;
+    screen.types("stty size; tty >/dev/null && echo on-a-terminal\r").await;
+    screen.shows("40 100").await;
+    screen.shows("\non-a-terminal").await;
+    screen.types("\r~.").await;
+    screen.shows("ended 0").await;
+    screen.shows(" icanon").await;
     child.kill().await.unwrap();
 }
 
-/// Reads what the terminal shows until it shows `wanted` (`$` alone: until it shows anything).
-async fn read_until(pty: &mut pty_process::Pty, seen: &mut String, wanted: &str) {
-    let begin = seen.len();
-    let read = async {
-        let mut buffer = [0; 4096];
-        while !(seen[begin..].contains(wanted) || wanted == "$" && !seen[begin..].is_empty()) {
-            let count = pty.read(&mut buffer).await.unwrap();
-            seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+/// What a person in front of a terminal sees and types.
+struct Screen {
+    pty: pty_process::Pty,
+    seen: String,
+    /// What was looked at already, in bytes of `seen`.
+    shown: usize,
+}
+
+impl Screen {
+    /// Waits until `wanted` appears behind what was waited for before.
+    async fn shows(&mut self, wanted: &str) {
+        let read = async {
+            let mut buffer = [0; 4096];
+            loop {
+                if let Some(at) = self.seen[self.shown..].find(wanted) {
+                    self.shown += at + wanted.len();
+                    return;
+                }
+                let count = self.pty.read(&mut buffer).await.unwrap();
+                self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(20), read).await.is_err() {
+            panic!("{wanted:?} does not appear in {:?}", self.seen);
         }
-    };
-    if tokio::time::timeout(Duration::from_secs(20), read).await.is_err() {
-        panic!("{wanted:?} does not appear in {seen:?}");
+    }
+
+    async fn types(&mut self, text: &str) {
+        self.pty.write_all(text.as_bytes()).await.unwrap();
     }
 }
