@@ -39,10 +39,10 @@ mod ticket_source;
 pub use controller::{Controller, ControllerStatus};
 pub use error::ConnectError;
 pub use rc_client::{
-    BrokerPlaces, Buffers, CandidateFailure, CandidateFault, Channel, ChannelReset, ChannelStatus, Choice, ClientConfig, CredentialFiles, EndedBy,
-    Event, Events, FailureKind, HopStatus, LocateError, OpenError, OpenOptions, PathError, PathStatus,
-    PinStatus, ProbeError, ProbeReport, ResolvedName, SessionEnd, SessionStatus, SetupError, StaticBroker,
-    Timers,
+    BrokerPlaces, Buffers, CandidateFailure, CandidateFault, Channel, ChannelReset, ChannelStatus, Choice,
+    ClientConfig, CredentialFiles, EndedBy, Event, Events, FailureKind, HopStatus, LocateError, OpenError,
+    OpenOptions, PathError, PathStatus, PinStatus, ProbeError, ProbeReport, ResolvedName, SessionEnd,
+    SessionStatus, SetupError, StaticBroker, Timers,
 };
 pub use session::Session;
 pub use ticket_source::{
