@@ -3,19 +3,38 @@
 //! A [`Controller`] finds and keeps a broker. [`Controller::connect`] gives a [`Session`] with one Target, protected end
 //! to end; [`Session::open`] gives a [`Channel`] to one of its services, a stream of bytes.
 //!
-//! ```no_run
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/doc-mesh.rs"));
+//! use std::path::Path;
+//!
 //! use rc_controller_client::{ClientConfig, Controller, CredentialFiles, OpenOptions, TicketFile};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = Path::new("/etc/rc-mesh");
+//! # let mesh = DocMesh::start().await;
+//! # let directory = mesh.directory();
+//! # let keys = [directory.join("ticket-keys.json")];
+//! # let target = rc_target_client::Target::start(rc_target_client::TargetConfig::new(mesh.config("pc-17"), keys))?;
+//! # tokio::spawn(async move {
+//! #     let echo = target.next_offer().await.unwrap().accept().unwrap();
+//! #     let (mut reading, mut writing) = tokio::io::split(echo);
+//! #     tokio::io::copy(&mut reading, &mut writing).await.unwrap();
+//! #     writing.shutdown().await.unwrap();
+//! #     std::future::pending::<()>().await;
+//! # });
 //! let credentials = CredentialFiles {
-//!     certificate: "alice.pem".into(),
-//!     key: "alice.key".into(),
-//!     ca: "ca.pem".into(),
+//!     certificate: directory.join("alice.pem"),
+//!     key: directory.join("alice.key"),
+//!     ca: directory.join("ca.pem"),
 //!     crl: None,
 //! };
-//! let controller = Controller::start(ClientConfig::new(credentials, ["brokers.mesh.example"]))?;
-//! let session = controller.connect(&"pc-17".parse()?, TicketFile("pc-17.ticket".into())).await?;
+//! let mut config = ClientConfig::new(credentials, ["brokers.mesh.example"]);
+//! # config.brokers = mesh.places();
+//! let controller = Controller::start(config)?;
+//! let ticket = TicketFile(directory.join("pc-17.ticket"));
+//! let session = controller.connect(&"pc-17".parse()?, ticket).await?;
 //! let mut echo = session.open(&"echo".parse()?, OpenOptions::default()).await?;
 //! echo.write_all(b"hello").await?;
 //! echo.shutdown().await?;

@@ -3,18 +3,36 @@
 //! A [`Target`] registers at a broker and stays registered. Each Controller that its ticket keys admit becomes a session;
 //! each channel that a session opens becomes an [`Offer`], which the application accepts or refuses.
 //!
-//! ```no_run
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/doc-mesh.rs"));
+//! use std::path::Path;
+//!
 //! use rc_target_client::{ClientConfig, CredentialFiles, Target, TargetConfig};
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = Path::new("/etc/rc-mesh");
+//! # let mesh = DocMesh::start().await;
+//! # let directory = mesh.directory();
 //! let credentials = CredentialFiles {
-//!     certificate: "pc-17.pem".into(),
-//!     key: "pc-17.key".into(),
-//!     ca: "ca.pem".into(),
+//!     certificate: directory.join("pc-17.pem"),
+//!     key: directory.join("pc-17.key"),
+//!     ca: directory.join("ca.pem"),
 //!     crl: None,
 //! };
-//! let client = ClientConfig::new(credentials, ["brokers.mesh.example"]);
-//! let target = Target::start(TargetConfig::new(client, ["ticket-keys.json".into()]))?;
+//! let mut config = ClientConfig::new(credentials, ["brokers.mesh.example"]);
+//! # config.brokers = mesh.places();
+//! let target = Target::start(TargetConfig::new(config, [directory.join("ticket-keys.json")]))?;
+//! # let controller = rc_controller_client::Controller::start(mesh.config("alice"))?;
+//! # let ticket = rc_controller_client::TicketFile(directory.join("pc-17.ticket"));
+//! # let done = target.clone();
+//! # tokio::spawn(async move {
+//! #     let session = controller.connect(&"pc-17".parse().unwrap(), ticket).await.unwrap();
+//! #     let mut echo = session.open(&"echo".parse().unwrap(), Default::default()).await.unwrap();
+//! #     tokio::io::AsyncWriteExt::write_all(&mut echo, b"hello").await.unwrap();
+//! #     tokio::io::AsyncReadExt::read_exact(&mut echo, &mut [0; 5]).await.unwrap();
+//! #     done.shutdown().await;
+//! # });
 //! while let Some(offer) = target.next_offer().await {
 //!     if offer.service().as_str() != "echo" {
 //!         offer.refuse_unknown_service();
