@@ -193,6 +193,19 @@ async fn a_service_that_the_ticket_does_not_permit_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_beyond_the_targets_rate_is_told_to_try_later() {
+    let mesh = one_region(1).await;
+    let target = mesh.target("in", "pc-1").set("limits.attaches_per_minute=1");
+    let _target = target.start(&mesh).await.unwrap();
+    let alice = mesh.controller("in", "alice").unwrap();
+    let ticket = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
+    let first = run(&alice, &["ping", "pc-1", "--count", "1"], &ticket).await;
+    assert!(first.status.success(), "{}", stderr(&first));
+    let ticket = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
+    refused(&run(&alice, &["ping", "pc-1", "--count", "1"], &ticket).await, 5, &["in a minute"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consent_without_a_terminal_is_a_refusal() {
     let mesh = one_region(1).await;
     let _target = mesh.target("in", "pc-1").set("consent.policy=ask").start(&mesh).await.unwrap();
