@@ -9,14 +9,20 @@
 
 mod support;
 
-use std::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rc_proto::identity::ticket::DenyClaims;
 use rc_proto::wire::codes::{PathEnd, PathFailure, Purpose, RegistrationRole};
 use rc_proto::wire::message::Message;
 use rc_proto::wire::{Alpn, limits};
-use rc_transport::MessageStream;
+use rc_transport::{
+    BoxFuture, Connection, Connector, Expectation, Listener, MessageStream, Net, SocketUse, TcpNet,
+};
 use support::{World, eventually, refusal, within};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn a_target_that_registers_over_a_new_link_gets_the_invite_that_the_old_one_swallowed() {
@@ -77,16 +83,51 @@ async fn a_thirty_third_connection_that_says_nothing_is_busy() {
     assert_eq!(refusal(&mut last).await, PathFailure::BUSY);
 }
 
+/// A network on which nothing is said for a while after each connect.
+struct Hesitating(Duration);
+
+impl Net for Hesitating {
+    fn connect(&self, address: SocketAddr, purpose: SocketUse) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async move {
+            let connection = TcpNet.connect(address, purpose).await?;
+            tokio::time::sleep(self.0).await;
+            Ok(connection)
+        })
+    }
+
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        TcpNet.listen(address)
+    }
+}
+
 #[tokio::test]
 async fn a_control_link_has_one_deadline_for_its_handshake_and_its_first_message() {
     let world = World::new();
     let broker = world.broker("in/b1").await;
-    let began = std::time::Instant::now();
-    let leg = world.endpoint("target/pc-1").dial(&broker, Alpn::Control).await;
+    let target = world.endpoint("target/pc-1");
+    let hesitating = Hesitating(Duration::from_secs(2));
+    let connector = Connector::new(Arc::clone(&target.credentials), Arc::new(hesitating));
+    let began = Instant::now();
+    let expect = Expectation::Broker(broker.id().clone());
+    let leg =
+        connector.connect(broker.addresses()[0], &expect, Alpn::Control, support::DEADLINE).await.unwrap();
     let mut stream = MessageStream::over(leg);
     assert!(!matches!(within(stream.recv()).await, Ok(Some(_))));
     let took = began.elapsed();
-    assert!(took <= limits::PRE_AUTH_DEADLINE + Duration::from_millis(800), "{took:?}");
+    assert!(took < limits::PRE_AUTH_DEADLINE + Duration::from_millis(1500), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_refused_peer_that_stays_takes_no_handshake_from_others() {
+    let world = World::new();
+    let broker = world.broker_with("in/b1", &[], |config| config.limits.handshakes = 1).await;
+    let mut stranger = tokio::net::TcpStream::connect(broker.addresses()[0]).await.unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    eventually("the stranger is refused", || broker.status().counters.connections_refused == 1).await;
+    let began = Instant::now();
+    let _control = world.endpoint("target/pc-1").control(&broker).await;
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    drop(stranger);
 }
 
 #[tokio::test]
