@@ -2,7 +2,8 @@
 //! a broker each, network namespaces, every packet delayed (NFQUEUE), the rate limited by a token bucket.
 //!
 //! Needs `unshare` with user namespaces (no right on the machine), iproute2 and iptables; without them it says `SKIP`.
-//! Ends with 1 when the 99th percentile of input's round trip grows by more than 30 ms.
+//! Ends with 1 when the 99th percentile of input's round trip grows by more than 30 ms, or when bulk leaves more than a
+//! fifth of the line unused.
 //!
 //! ```text
 //! cargo bench -p rc-tests --bench input -- [--rtt-ms N] [--mbit N] [--queue-kib N] [--congestion NAME]
@@ -33,6 +34,8 @@ const PORT: u16 = 7443;
 /// Two hosts and what is at each: the Controller, and the Target.
 const HOSTS: [&str; 2] = ["us", "in"];
 const ADDED_MAX: Duration = ms(30);
+/// Bulk that takes less than this part of the line, in percent, does not saturate it.
+const SATURATED_PERCENT: u32 = 80;
 /// One input record, about a mouse event with its header.
 const RECORD_BYTES: usize = 16;
 const RECORD_INTERVAL: Duration = ms(10);
@@ -185,6 +188,9 @@ fn tell(arguments: &Arguments, found: &Found) -> ExitCode {
     let (alone, beside) = (samples(&found.alone_us), samples(&found.beside_bulk_us));
     let added = beside.percentile(99).saturating_sub(alone.percentile(99));
     report.require(added <= ADDED_MAX, format!("bulk adds {added:?} to input's p99, at most {ADDED_MAX:?}"));
+    let bulk = found.bulk_mbit_per_s;
+    let enough = f64::from(arguments.mbit * SATURATED_PERCENT) / 100.0;
+    report.require(bulk >= enough, format!("bulk takes {bulk:.1} Mbit/s, at least {enough:.0} of the line"));
     let in_ms = |span: Duration| span.as_secs_f64() * 1e3;
     let mut row = |name: &str, samples: &Samples, added: Option<Duration>, bulk: f64| {
         let cells = [
