@@ -21,7 +21,7 @@ use crate::core::load::{Usage, load_per_mille};
 use crate::core::registry::Registry;
 use crate::links::{ControlHandle, ControlLinks};
 use crate::mesh::Mesh;
-use crate::path::{Paths, WaitingLegs};
+use crate::path::Paths;
 use crate::tickets::TicketGate;
 
 /// Where the Targets are, with what the tasks need to reach them.
@@ -98,7 +98,6 @@ pub(crate) struct Node {
     pub(crate) presence: Presence,
     pub(crate) links: ControlLinks,
     pub(crate) paths: Paths,
-    pub(crate) waiting_legs: WaitingLegs,
     pub(crate) admission: Mutex<Admission>,
     pub(crate) tickets: TicketGate,
     pub(crate) mesh: Mesh,

@@ -24,7 +24,7 @@ use crate::core::paths::PathRequest;
 use crate::links::{ControlLinks, SharedNode};
 use crate::mesh::{Mesh, Seed, draw_incarnation};
 use crate::node::{Lifetime, Node, Own, Presence, Record, lock, millis};
-use crate::path::{Paths, WaitingLegs, tell_closed};
+use crate::path::{Paths, tell_closed};
 use crate::recheck::{OtherIdentity, recheck, replace};
 use crate::status::{LinkStatus, PathStatus, RegistrationStatus, Status, snapshot};
 use crate::tickets::TicketGate;
@@ -209,8 +209,7 @@ fn assemble(own: Own, config: BrokerConfig, parts: Parts, tickets: TicketGate) -
         own,
         presence: Presence::new(),
         links: ControlLinks::default(),
-        paths: Paths::new(config.limits.paths),
-        waiting_legs: WaitingLegs::new(config.limits.waiting_legs),
+        paths: Paths::new(config.limits.paths, config.limits.waiting_legs),
         admission: Mutex::new(Admission::new(&config.limits, now)),
         tickets,
         lifetime: Lifetime::new(),

@@ -19,7 +19,7 @@ pub(crate) async fn serve(node: SharedNode, peer: PathPeer, leg: Leg) {
         PathPeer::Controller(_) | PathPeer::Target(_) => node.timers.pooled_leg_idle,
     };
     let (remote, who) = (leg.remote(), leg.peer().id.clone());
-    let waiting = match node.waiting_legs.begin(&peer) {
+    let waiting = match node.paths.waiting.begin(&peer) {
         Ok(waiting) => waiting,
         // It has not said which path it is for: none.
         Err(limit) => {

@@ -19,4 +19,3 @@ mod waiting;
 pub(crate) use first_frame::serve;
 pub(crate) use opening::tell_closed;
 pub(crate) use table::{PathHandle, Paths};
-pub(crate) use waiting::WaitingLegs;

@@ -9,6 +9,7 @@ use rc_proto::wire::message::CertificateRef;
 use rc_proto::wire::{BrokerId, PathId};
 use tokio_util::sync::CancellationToken;
 
+use super::waiting::WaitingLegs;
 use crate::core::paths::{EntryId, PathEntry, PathLimit, PathRequest, PathState, PathTable};
 use crate::node::lock;
 use crate::relay::PathMeter;
@@ -51,15 +52,16 @@ impl PathHandle {
     }
 }
 
-/// All paths of this broker.
+/// All paths of this broker, and the legs that may become one.
 #[derive(Debug)]
 pub(crate) struct Paths {
     table: Mutex<PathTable<PathHandle>>,
+    pub(super) waiting: WaitingLegs,
 }
 
 impl Paths {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { table: Mutex::new(PathTable::new(limit)) }
+    pub(crate) fn new(limit: usize, waiting_limit: usize) -> Self {
+        Self { table: Mutex::new(PathTable::new(limit)), waiting: WaitingLegs::new(waiting_limit) }
     }
 
     pub(crate) fn begin(

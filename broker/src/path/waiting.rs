@@ -22,7 +22,7 @@ pub(super) enum WaitingLimit {
 
 /// The legs that wait.
 #[derive(Debug)]
-pub(crate) struct WaitingLegs {
+pub(super) struct WaitingLegs {
     limit: usize,
     waiting: Mutex<Waiting>,
 }
@@ -42,7 +42,7 @@ pub(super) struct WaitingLeg<'w> {
 
 impl WaitingLegs {
     /// None waits, and `limit` may.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, waiting: Mutex::default() }
     }
 
