@@ -39,12 +39,15 @@ async fn scene(role: Role, near: Temper) -> Scene {
 
 impl Scene {
     async fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
-        loop {
-            let event = self.events.next().await.unwrap();
-            if wanted(&event) {
-                return event;
+        let event = async {
+            loop {
+                let event = self.events.next().await.unwrap();
+                if wanted(&event) {
+                    return event;
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(3600), event).await.unwrap()
     }
 
     async fn pinned(&self) -> PinStatus {
