@@ -46,7 +46,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The pinned broker is about to stop; the endpoint moves.
+    /// A broker is about to stop: the pinned one, and the endpoint moves, or a peer of it that a path crosses.
     Draining {
         /// Which.
         broker: BrokerId,

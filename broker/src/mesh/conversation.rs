@@ -203,7 +203,7 @@ impl Running<'_> {
         alternates.retain(|(broker, _)| broker != self.peer);
         for (controller, slots) in slots {
             let (deadline_ms, alternates) = (drain.deadline_ms, alternates.clone());
-            let drain = Drain { deadline_ms, alternates, slots, ext: Ext::none() };
+            let drain = Drain { deadline_ms, alternates, slots, ext: Ext::none() }.of_peer(self.peer);
             for link in node.links.of(&ControlPeer::Controller(controller)) {
                 link.send(drain.clone());
             }

@@ -282,6 +282,13 @@ impl Keeper {
             }
             LinkEvent::Drain(drain) => {
                 let deadline_ms = drain.deadline_ms;
+                if drain.is_passed_on() {
+                    // A peer of our broker stops, not our broker: the pin stays.
+                    if let Some(broker) = drain.peer() {
+                        self.reach.events.publish(Event::Draining { broker, deadline_ms });
+                    }
+                    return ControlFlow::Continue(());
+                }
                 self.reach.events.publish(Event::Draining { broker: link.broker.clone(), deadline_ms });
                 self.note_alternates(&link.welcome.alternates);
                 self.note_alternates(&drain.alternates);

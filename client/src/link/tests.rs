@@ -108,6 +108,18 @@ async fn a_draining_broker_is_left_for_another_before_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_that_is_passed_on_for_a_peer_moves_nobody_from_the_broker_that_goes_on() {
+    let mut scene = scene(Role::Controller, far(20)).await;
+    scene.pinned().await;
+    let peer = scene.far.id.clone();
+    scene.near.pass_on_drain_of(&peer);
+    scene.until(|event| matches!(event, Event::Draining { broker, .. } if *broker == peer)).await;
+    // Far longer than a move takes.
+    tokio::time::sleep(ms(5_000)).await;
+    assert_eq!(scene.pinned().await.broker, scene.near.id);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_draining_broker_is_held_until_another_one_takes_us() {
     let mut scene = scene(Role::Target, far(20)).await;
     scene.pinned().await;

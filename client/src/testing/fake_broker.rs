@@ -130,6 +130,12 @@ impl FakeBroker {
         drop(self.orders.send(Order::Say(Box::new(drain.into()))));
     }
 
+    /// Tells every link that a peer of this broker drains.
+    pub(crate) fn pass_on_drain_of(&self, peer: &BrokerId) {
+        let drain = Drain { deadline_ms: 30_000, alternates: vec![], slots: vec![], ext: Ext::none() };
+        drop(self.orders.send(Order::Say(Box::new(drain.of_peer(peer).into()))));
+    }
+
     /// The next leg of a path: takes its first message, says that the path is open, and gives the raw bytes.
     pub(crate) async fn open_next_path(&self) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
         let leg = self.legs.lock().await.recv().await.unwrap();

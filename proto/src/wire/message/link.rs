@@ -157,6 +157,29 @@ pub struct Drain {
     pub ext: Ext,
 }
 
+/// Tag of a [`Drain`]'s extension that names the broker that is about to stop, when it is not the sender.
+const DRAIN_PEER_TAG: u16 = 1;
+
+impl Drain {
+    /// The same, passed on for the peer `broker`: the sender itself goes on.
+    #[must_use]
+    pub fn of_peer(mut self, broker: &BrokerId) -> Self {
+        self.ext.0.push((DRAIN_PEER_TAG, broker.as_str().as_bytes().to_vec()));
+        self
+    }
+
+    /// The peer that is about to stop; `None` when the sender is.
+    pub fn peer(&self) -> Option<BrokerId> {
+        let name = self.ext.value(DRAIN_PEER_TAG)?;
+        std::str::from_utf8(name).ok()?.parse().ok()
+    }
+
+    /// Whether it was passed on for a peer, so that the sender itself goes on.
+    pub fn is_passed_on(&self) -> bool {
+        self.ext.value(DRAIN_PEER_TAG).is_some()
+    }
+}
+
 /// What an endpoint measured, for the traffic manager's latency table.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ScoreReport {
@@ -166,4 +189,18 @@ pub struct ScoreReport {
     pub age_ms: u32,
     /// Later additions.
     pub ext: Ext,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_that_is_passed_on_names_the_peer_that_stops() {
+        let own = Drain { deadline_ms: 1, alternates: Vec::new(), slots: Vec::new(), ext: Ext::none() };
+        assert_eq!((own.peer(), own.is_passed_on()), (None, false));
+        let peer: BrokerId = "in/broker-3".parse().unwrap();
+        let passed_on = own.of_peer(&peer);
+        assert_eq!((passed_on.peer(), passed_on.is_passed_on()), (Some(peer), true));
+    }
 }
