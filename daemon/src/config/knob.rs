@@ -173,7 +173,7 @@ impl Knob {
     }
 
     /// The environment variable that sets it; a key inside a table array has none, the whole array is set by
-    /// [`env_name`] of the array's path.
+    /// `env_name` of the array's path.
     pub fn env_name(&self) -> Option<String> {
         (!self.path.contains("[]")).then(|| env_name(self.path))
     }

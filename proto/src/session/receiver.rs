@@ -34,7 +34,7 @@ struct Messages {
     partial: usize,
 }
 
-/// What [`ChannelReceiver::read_message`] found.
+/// What `read_message` found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageRead {
     /// One whole message.
