@@ -96,13 +96,9 @@ impl SocketArgs {
 
 /// Runs the command line; `arguments` include the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Arguments::try_parse_from(arguments) {
+    match rc_daemon::cli::parse::<Arguments>(arguments) {
         Ok(arguments) => output::finish(BINARY, dispatch(&arguments)),
-        Err(error) => {
-            // What clap prints is its own; a closed stream leaves nobody to tell.
-            drop(error.print());
-            if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Ok.into() }
-        }
+        Err(code) => code,
     }
 }
 

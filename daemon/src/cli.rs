@@ -1,10 +1,12 @@
 //! The flags and subcommands that every binary has.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use clap::{Args, Command};
+use clap::{Args, Command, Parser};
 use clap_complete::Shell;
 use serde::Serialize;
 
@@ -63,6 +65,19 @@ impl CommonArgs {
             .iter()
             .fold(ConfigSources::of_process(binary, self.config.clone()), |sources, set| sources.set(set))
     }
+}
+
+/// Reads a command line; `arguments` include the program's name. What is wrong with it, or what `--help` asks for, is
+/// printed.
+///
+/// # Errors
+/// The exit code to end with: 2 for a wrong command line, 0 for help and version.
+pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
+    A::try_parse_from(arguments).map_err(|error| {
+        // What clap prints is its own; a closed stream leaves nobody to tell.
+        drop(error.print());
+        if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Ok.into() }
+    })
 }
 
 /// What `version --json` prints.
@@ -157,7 +172,7 @@ fn write_pages(dir: &Path, command: Command) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::CommandFactory;
 
     use super::*;
 
@@ -190,6 +205,14 @@ mod tests {
         assert!(args.common.output().is_json());
         assert!(matches!(args.command, Verb::Run));
         Example::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_2_and_a_question_for_help_is_0() {
+        let parse = |words: &[&str]| super::parse::<Example>(words.iter().map(OsString::from));
+        assert!(parse(&["rc-example", "run"]).is_ok());
+        assert_eq!(parse(&["rc-example", "fly"]).unwrap_err(), ExitCode::from(2));
+        assert_eq!(parse(&["rc-example", "--help"]).unwrap_err(), ExitCode::from(0));
     }
 
     #[test]

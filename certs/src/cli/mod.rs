@@ -8,7 +8,7 @@ mod tests;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use rc_daemon::log::{self, DefaultLevel, LogError};
 use rc_daemon::output::{self, Output};
 use rc_daemon::{ExitStatus, Failure};
@@ -36,13 +36,9 @@ impl Answer {
 
 /// Runs the command line; `arguments` include the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Arguments::try_parse_from(arguments) {
+    match rc_daemon::cli::parse::<Arguments>(arguments) {
         Ok(arguments) => output::finish(BINARY, dispatch(&arguments)),
-        Err(error) => {
-            // What clap prints is its own; a closed stream leaves nobody to tell.
-            drop(error.print());
-            if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Ok.into() }
-        }
+        Err(code) => code,
     }
 }
 

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use rc_daemon::log::{self, DefaultLevel};
 use rc_daemon::output;
 use rc_daemon::{ExitStatus, Failure};
@@ -34,7 +34,7 @@ const RUNTIME_STOP: Duration = Duration::from_millis(100);
 
 /// Runs the command line; `arguments` include the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Arguments::try_parse_from(arguments) {
+    match rc_daemon::cli::parse::<Arguments>(arguments) {
         Ok(arguments) => {
             let shell = matches!(arguments.command, Verb::Shell(_));
             let outcome = start(&arguments);
@@ -46,11 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Ok(_) | Err(_) => code,
             }
         }
-        Err(error) => {
-            // What clap prints is its own; a closed stream leaves nobody to tell.
-            drop(error.print());
-            if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Ok.into() }
-        }
+        Err(code) => code,
     }
 }
 

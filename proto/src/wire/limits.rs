@@ -8,9 +8,10 @@ use std::time::Duration;
 pub const ENVELOPE_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Largest body before the first Hello, OpenPath, JoinPath or MeshOpen was accepted, in bytes.
 pub const ENVELOPE_BODY_BYTES_BEFORE_HELLO_MAX: usize = 4096;
-/// Bytes that a peer may send before it is authenticated and said what it wants.
+/// Bytes of messages that a peer may send before one of them was accepted; the handshake has a bound of its own.
 pub const PRE_AUTH_BYTES_MAX: usize = 8 * 1024;
-/// Time a peer has for the TLS handshake and its first envelope together.
+/// Time a peer has for the TLS handshake and, on a control link, its first envelope together; a proven leg may wait
+/// longer for its first.
 pub const PRE_AUTH_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest text field of a message, in bytes.
 pub const TEXT_BYTES_MAX: usize = 255;

@@ -53,13 +53,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == NODE_ARGUMENT) {
         return crate::node::run(arguments.into_iter().skip(2));
     }
-    match Arguments::try_parse_from(arguments) {
+    match rc_daemon::cli::parse::<Arguments>(arguments) {
         Ok(arguments) => execute(&arguments),
-        Err(error) => {
-            // What clap prints is its own; a closed stream leaves nobody to tell.
-            drop(error.print());
-            if error.use_stderr() { ExitStatus::Usage.into() } else { ExitStatus::Ok.into() }
-        }
+        Err(code) => code,
     }
 }
 
