@@ -1,11 +1,9 @@
 //! One endpoint process: its pinned broker, its sessions, its shutdown.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use rc_proto::Moment;
 use rc_proto::identity::SpiffeId;
 use rc_proto::select::Choice;
@@ -14,7 +12,7 @@ use rc_proto::wire::message::Invite;
 use rc_proto::wire::{InstanceId, Role, SessionId};
 use rc_transport::{BootClock, Clock, Connector, Credentials, Resolver, ResolverConfig, TcpNet};
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +20,7 @@ use crate::certificate_watch::watch_certificate;
 use crate::config::ClientConfig;
 use crate::error::{LocateError, SetupError};
 use crate::event::{Event, EventLog, Events};
-use crate::link::{Held, Keeper, PinState, Shared};
+use crate::link::{Held, Keeper, LinkNews, Links, PinState, Shared};
 use crate::locate::Locator;
 use crate::reach::{Reach, unix_ms};
 use crate::session::{SessionCore, SessionHandle, SessionSetup};
@@ -146,12 +144,7 @@ impl Endpoint {
     pub(crate) fn start_with(config: ClientConfig, role: Role, reach: Arc<Reach>) -> Self {
         let run = Run { instance: InstanceId(rand::random()), began: reach.now(), began_unix_ms: unix_ms() };
         let (offer_invite, invites) = mpsc::channel(INVITES_MAX);
-        let shared = Shared {
-            pin: watch::Sender::new(PinState::Searching { last: None }),
-            choice: Arc::new(ArcSwapOption::empty()),
-            sessions: Arc::new(AtomicUsize::new(0)),
-            invites: offer_invite,
-        };
+        let shared = Shared::new(offer_invite);
         let setup = SessionSetup {
             instance: run.instance,
             config: config.session(role),
@@ -218,7 +211,7 @@ impl Endpoint {
             incarnation: held.link.incarnation,
             round_trip_us: held.link.heart.round_trip_us(),
             load: held.link.heart.load(),
-            registered: held.link.registered,
+            registered: held.link.role.is_some(),
             linked_for_ms: whole_ms(self.inner.reach.now().since(held.link.since)),
         }
     }
@@ -305,6 +298,16 @@ impl Endpoint {
         &self.inner.setup
     }
 
+    /// The control links that stand, the primary first, as they come and go.
+    pub(crate) fn links(&self) -> watch::Receiver<Links> {
+        self.inner.shared.links.subscribe()
+    }
+
+    /// What happens to the control links from now on.
+    pub(crate) fn link_news(&self) -> broadcast::Receiver<LinkNews> {
+        self.inner.shared.news.subscribe()
+    }
+
     /// Who this process is.
     pub fn id(&self) -> SpiffeId {
         self.inner.reach.own_id()
@@ -343,13 +346,13 @@ impl Endpoint {
         let events = self.inner.reach.events.clone();
         events.publish(Event::SessionStarted { session, peer: peer.clone(), path });
         lock(&self.inner.sessions).insert(session, Arc::clone(&core));
-        let count = Arc::clone(&self.inner.shared.sessions);
-        count.fetch_add(1, Ordering::Relaxed);
+        let count = self.inner.shared.sessions.clone();
+        count.send_modify(|sessions| *sessions += 1);
         let table = Arc::clone(&self.inner.sessions);
         self.inner.setup.tasks.spawn(async move {
             let end = crate::session::ended(&core).await;
             lock(&table).remove(&session);
-            count.fetch_sub(1, Ordering::Relaxed);
+            count.send_modify(|sessions| *sessions = sessions.saturating_sub(1));
             events.publish(Event::SessionEnded { session, peer, end });
         });
     }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::select::Trigger;
+use rc_proto::wire::codes::RegistrationRole;
 use rc_proto::wire::message::{RetryAfter, Superseded};
 use rc_proto::wire::{BrokerId, Generation};
 
 use super::contact::BrokerContact;
 use super::control::{ControlLink, LinkEvent};
-use super::keeper::{Held, Keeper, LinkFacts, PinState};
+use super::held::{Held, LinkFacts};
+use super::keeper::Keeper;
 use crate::event::Event;
 use crate::limits::retry_slot;
 use crate::locate::{Located, ProbeLink};
@@ -114,11 +116,10 @@ impl Keeper {
             incarnation: link.incarnation(),
             heart: Arc::clone(&link.heart),
             since: self.reach.now(),
-            registered: standing.generation.is_some(),
+            role: standing.generation.map(|_| RegistrationRole::PRIMARY),
         };
         let contact = BrokerContact::of_welcome(&link.welcome, link.address);
-        let held = Held { contact, link: facts };
-        self.shared.pin.send_replace(PinState::Held(Arc::new(held)));
+        self.shared.tell_primary(Held { contact, link: facts });
     }
 
     async fn connect(&mut self, link: ProbeLink) -> Result<Standing, Rejection> {

@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -21,14 +20,14 @@ use rand::Rng;
 use rc_proto::Moment;
 use rc_proto::select::eject::reconnect_share;
 use rc_proto::select::{Backoff, Choice, Occupancy, Pin, PinVerdict, ReprobeTimer, Trigger};
-use rc_proto::wire::message::{Invite, Superseded};
+use rc_proto::wire::message::{Drain, Invite, Superseded};
 use rc_proto::wire::{BrokerId, Generation, InstanceId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::contact::BrokerContact;
-use super::control::{ControlLink, Heart, LinkEvent};
+use super::control::{ControlLink, LinkEvent};
 use super::establish::{Rejection, Standing};
+use super::held::{Draining, Held, LinkNews, Links, NEWS_BACKLOG_MAX, PinState};
 use super::leave::Leaving;
 use super::register::Registration;
 use crate::error::{CandidateFailure, CandidateFault, LocateError};
@@ -46,42 +45,55 @@ const WAITING_MAX: usize = 32;
 /// A lost registration is renewed within this while a session lives.
 const IN_SESSION_WAIT: Duration = Duration::from_millis(500);
 
-/// Which broker is pinned, for everybody who needs one.
-#[derive(Debug, Clone)]
-pub(crate) enum PinState {
-    /// None yet, or none again; and why the last look failed.
-    Searching { last: Option<LocateError> },
-    /// This one.
-    Held(Arc<Held>),
-    /// The endpoint has shut down.
-    Stopped,
-}
-
-/// A pinned broker.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) contact: BrokerContact,
-    pub(crate) link: LinkFacts,
-}
-
-/// What a status shows of a control link.
-#[derive(Debug)]
-pub(crate) struct LinkFacts {
-    pub(crate) address: std::net::SocketAddr,
-    pub(crate) incarnation: rc_proto::wire::Incarnation,
-    pub(crate) heart: Arc<Heart>,
-    pub(crate) since: Moment,
-    pub(crate) registered: bool,
-}
-
 /// What the keeper shares with its endpoint.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) pin: watch::Sender<PinState>,
+    /// Every link that stands.
+    pub(crate) links: watch::Sender<Links>,
+    /// What happens to them; nobody listening is normal.
+    pub(crate) news: broadcast::Sender<LinkNews>,
     pub(crate) choice: Arc<ArcSwapOption<Choice>>,
-    /// Live sessions; decides how soon a lost broker is replaced and whether a better one is taken.
-    pub(crate) sessions: Arc<AtomicUsize>,
+    /// Live sessions: decides how soon a lost broker is replaced, whether a better one is taken, and whether a second
+    /// link is held.
+    pub(crate) sessions: watch::Sender<usize>,
     pub(crate) invites: mpsc::Sender<Invite>,
+}
+
+impl Shared {
+    pub(crate) fn new(invites: mpsc::Sender<Invite>) -> Self {
+        Self {
+            pin: watch::Sender::new(PinState::Searching { last: None }),
+            links: watch::Sender::default(),
+            news: broadcast::Sender::new(NEWS_BACKLOG_MAX),
+            choice: Arc::new(ArcSwapOption::empty()),
+            sessions: watch::Sender::new(0),
+            invites,
+        }
+    }
+
+    /// Whether any session lives.
+    pub(super) fn is_in_session(&self) -> bool {
+        *self.sessions.borrow() > 0
+    }
+
+    /// No primary link stands; `last` says why the last look for one failed.
+    pub(super) fn tell_searching(&self, last: Option<LocateError>) {
+        self.links.send_modify(|links| links.primary = None);
+        self.pin.send_replace(PinState::Searching { last });
+    }
+
+    /// This is the primary link.
+    pub(super) fn tell_primary(&self, held: Held) {
+        let held = Arc::new(held);
+        self.links.send_modify(|links| links.primary = Some(Arc::clone(&held)));
+        self.pin.send_replace(PinState::Held(held));
+    }
+
+    /// Something happened to a link.
+    pub(super) fn tell(&self, news: LinkNews) {
+        drop(self.news.send(news));
+    }
 }
 
 /// The task that keeps the pin.
@@ -133,6 +145,7 @@ impl Keeper {
         while let Some(ControlFlow::Continue(())) =
             stop.run_until_cancelled(Box::pin(self.turn(&mut standing, &mut lost))).await
         {}
+        self.shared.links.send_replace(Links::default());
         self.shared.pin.send_replace(PinState::Stopped);
         if let Some(Standing { link, generation }) = standing {
             self.leave(link, generation).await;
@@ -157,8 +170,10 @@ impl Keeper {
             }
             HoldEnd::Lost { broker, reason, spread_ms } => {
                 self.note_alternates(&held.link.welcome.alternates.clone());
+                let incarnation = held.link.incarnation();
                 *standing = None;
                 self.note_lost(&broker, reason);
+                self.shared.tell(LinkNews::Lost { broker: broker.clone(), incarnation });
                 self.pause_before_return(spread_ms).await;
                 *lost = Some(broker);
             }
@@ -189,7 +204,7 @@ impl Keeper {
                     Err(rejection) => {
                         let (fault, reason) = (CandidateFault::Unusable, rejection.to_string());
                         let failure = CandidateFailure { address, fault, reason };
-                        self.tell_searching(self.locator.no_broker(vec![failure]));
+                        self.shared.tell_searching(Some(self.locator.no_broker(vec![failure])));
                         rejection
                     }
                 }
@@ -197,7 +212,7 @@ impl Keeper {
             Err(error) => {
                 tracing::warn!(%error, "no broker found");
                 self.shunned.clear();
-                self.tell_searching(error);
+                self.shared.tell_searching(Some(error));
                 Rejection::Failed(String::new())
             }
         };
@@ -214,10 +229,6 @@ impl Keeper {
         };
         self.reach.pause(pause).await;
         None
-    }
-
-    fn tell_searching(&self, last: LocateError) {
-        self.shared.pin.send_replace(PinState::Searching { last: Some(last) });
     }
 
     /// Watches the link until it is lost or left. Whatever else is done meanwhile, the link is read.
@@ -282,14 +293,11 @@ impl Keeper {
             }
             LinkEvent::Drain(drain) => {
                 let deadline_ms = drain.deadline_ms;
+                self.pass_on(&link.broker, &drain, now);
                 if drain.is_passed_on() {
                     // A peer of our broker stops, not our broker: the pin stays.
-                    if let Some(broker) = drain.peer() {
-                        self.reach.events.publish(Event::Draining { broker, deadline_ms });
-                    }
                     return ControlFlow::Continue(());
                 }
-                self.reach.events.publish(Event::Draining { broker: link.broker.clone(), deadline_ms });
                 self.note_alternates(&link.welcome.alternates);
                 self.note_alternates(&drain.alternates);
                 *leaving = Some(Leaving::new(now, Duration::from_millis(deadline_ms.into())));
@@ -305,6 +313,14 @@ impl Keeper {
         }
     }
 
+    /// Tells who moves sessions that a broker stops: the one of the link, or a peer of it.
+    fn pass_on(&self, told_by: &BrokerId, drain: &Drain, now: Moment) {
+        let Some(draining) = Draining::of(told_by, drain, now) else { return };
+        let (broker, deadline_ms) = (draining.broker.clone(), drain.deadline_ms);
+        self.reach.events.publish(Event::Draining { broker, deadline_ms });
+        self.shared.tell(LinkNews::Drain(Arc::new(draining)));
+    }
+
     /// A round of probes when one is due, and what it means for the pin.
     async fn probe_and_judge(&mut self, timer: &mut ReprobeTimer, broker: &BrokerId) -> Option<HoldEnd> {
         let round = timer.poll_round(self.reach.now(), &mut rand::rng())?;
@@ -315,10 +331,7 @@ impl Keeper {
 
     /// Judges the pin after a round of probes; a link to a clearly better broker when it is time to move there.
     async fn judge_round(&mut self) -> Option<Standing> {
-        let occupancy = match self.shared.sessions.load(Ordering::Relaxed) {
-            0 => Occupancy::Idle,
-            _ => Occupancy::InSession,
-        };
+        let occupancy = if self.shared.is_in_session() { Occupancy::InSession } else { Occupancy::Idle };
         let now = self.reach.now();
         let (standings, ejections) = self.locator.judgement();
         let verdict = self.pin.handle_round(standings, ejections, occupancy, now, &mut rand::rng());
@@ -351,7 +364,7 @@ impl Keeper {
         tracing::info!(%broker, reason, "the pinned broker is lost");
         self.locator.note_dead_link(broker);
         self.pin.handle_lost(broker);
-        self.shared.pin.send_replace(PinState::Searching { last: None });
+        self.shared.tell_searching(None);
         self.reach.events.publish(Event::PinLost { broker: broker.clone(), reason });
     }
 
@@ -360,7 +373,7 @@ impl Keeper {
         if self.registration.is_none() {
             return;
         }
-        let idle = self.shared.sessions.load(Ordering::Relaxed) == 0;
+        let idle = !self.shared.is_in_session();
         let pause = if idle {
             reconnect_share(spread_ms, &mut rand::rng())
         } else {
@@ -375,7 +388,7 @@ impl Keeper {
         let wait = self.superseded_wait.max(asked).min(SUPERSEDED_WAIT_MAX);
         self.superseded_wait = (self.superseded_wait * 2).min(SUPERSEDED_WAIT_MAX);
         tracing::warn!(instance = %by.by, ?wait, "another process with this identity took the registration");
-        self.shared.pin.send_replace(PinState::Searching { last: None });
+        self.shared.tell_searching(None);
         self.reach.events.publish(Event::Superseded { by: by.by, back_off_ms: whole_ms(wait) });
         self.reach.pause(wait).await;
     }

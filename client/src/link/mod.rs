@@ -3,6 +3,7 @@
 mod contact;
 mod control;
 mod establish;
+mod held;
 mod keeper;
 mod leave;
 mod register;
@@ -10,4 +11,5 @@ mod register;
 mod tests;
 
 pub(crate) use contact::{BrokerContact, dial_leg, resolve_own_name};
-pub(crate) use keeper::{Held, Keeper, PinState, Shared};
+pub(crate) use held::{Held, LinkNews, Links, PinState};
+pub(crate) use keeper::{Keeper, Shared};
