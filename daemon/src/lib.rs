@@ -9,6 +9,7 @@
 //! | [`output`] | stdout: the only code that prints there |
 //! | [`admin`] | the admin socket: requests and streamed answers between a daemon and its own command line |
 //! | [`events`] | the bounded ring of what happened, and its subscribers |
+//! | `metrics` (a feature) | the listener that answers Prometheus and health checks |
 //! | [`ready`] | the ready-file that tells the real addresses |
 //! | [`shutdown`] | signals as a first (graceful) and a second (immediate) request to stop |
 //! | [`clock`] | the boot-time clock and the wall clock |
@@ -21,6 +22,8 @@ pub mod config;
 pub mod events;
 pub mod exit;
 pub mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod output;
 pub mod ready;
 pub mod shutdown;
