@@ -20,9 +20,9 @@ use crate::certificate_watch::watch_certificate;
 use crate::config::ClientConfig;
 use crate::error::{LocateError, SetupError};
 use crate::event::{Event, EventLog, Events};
-use crate::link::{Held, Keeper, LinkNews, Links, PinState, Shared};
+use crate::link::{self, Held, LinkNews, Links, PinState, Shared};
 use crate::locate::Locator;
-use crate::reach::{Reach, unix_ms};
+use crate::reach::{Reach, SystemSource, unix_ms};
 use crate::session::{SessionCore, SessionHandle, SessionSetup};
 use crate::status::{PinStatus, SessionStatus, whole_ms};
 
@@ -89,6 +89,8 @@ pub struct EndpointStatus {
     pub certificate_ends_ms: u64,
     /// The pinned broker.
     pub pin: Option<PinStatus>,
+    /// The broker of the second control link, which is held while a session lives.
+    pub second: Option<PinStatus>,
     /// Why the last look for a broker failed, while none is pinned.
     pub searching: Option<String>,
     /// The last choice of a broker: candidates, samples, scores and the rule that decided.
@@ -107,6 +109,7 @@ pub(crate) fn system_reach(config: &ClientConfig, role: Role) -> Result<Arc<Reac
     Ok(Arc::new(Reach {
         connector: Connector::new(Arc::new(credentials), Arc::new(TcpNet)),
         names: Arc::new(Resolver::new(ResolverConfig { servers, ..ResolverConfig::default() })),
+        source: Arc::new(SystemSource),
         clock: Arc::new(BootClock),
         timers: config.timers,
         events: EventLog::default(),
@@ -155,8 +158,7 @@ impl Endpoint {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let locator = Locator::new(Arc::clone(&reach), &config);
         let target = (role == Role::Target).then_some((run.instance, run.began_unix_ms));
-        let keeper = Keeper::new(Arc::clone(&reach), locator, target, shared.clone());
-        tasks.spawn(keeper.run(stop.clone()));
+        link::start(Arc::clone(&reach), locator, target, shared.clone(), &tasks, &stop);
         tasks.spawn(watch_certificate(Arc::clone(&reach), stop.clone()));
         let invites = tokio::sync::Mutex::new(invites);
         let sessions = SessionTable::default();
@@ -212,6 +214,7 @@ impl Endpoint {
             round_trip_us: held.link.heart.round_trip_us(),
             load: held.link.heart.load(),
             registered: held.link.role.is_some(),
+            role: held.link.role,
             linked_for_ms: whole_ms(self.inner.reach.now().since(held.link.since)),
         }
     }
@@ -237,6 +240,7 @@ impl Endpoint {
                 PinState::Held(held) => Some(self.pin_status(held)),
                 PinState::Searching { .. } | PinState::Stopped => None,
             },
+            second: self.inner.shared.links.borrow().second.as_ref().map(|held| self.pin_status(held)),
             searching,
             choice: self.inner.shared.choice.load().as_deref().cloned(),
             sessions: self.sessions(),
@@ -286,6 +290,12 @@ impl Endpoint {
         inner.stop.cancel();
         inner.tasks.close();
         inner.tasks.wait().await;
+    }
+
+    /// As if this many sessions lived.
+    #[cfg(test)]
+    pub(crate) fn pretend_sessions(&self, count: usize) {
+        self.inner.shared.sessions.send_replace(count);
     }
 
     // ---- for the two client libraries

@@ -1,8 +1,8 @@
 //! What happened, with reasons: a bounded broadcast that an application may follow or ignore.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use rc_proto::wire::codes::{Denial, PathFailure, ResetCode};
+use rc_proto::wire::codes::{Denial, PathFailure, RegistrationRole, ResetCode};
 use rc_proto::wire::{BrokerId, ChannelId, EndpointId, InstanceId, PathId, ServiceName, SessionId};
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -57,6 +57,34 @@ pub enum Event {
     Registered {
         /// Where.
         broker: BrokerId,
+        /// What it is registered as.
+        role: RegistrationRole,
+    },
+    /// A second control link stands, which serves when the pinned broker is lost.
+    SecondLinked {
+        /// Which broker.
+        broker: BrokerId,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The second control link ended.
+    SecondLost {
+        /// Which broker.
+        broker: BrokerId,
+        /// Why.
+        reason: String,
+    },
+    /// This machine's own address changed: links and paths are made again.
+    NetworkChanged {
+        /// The address before.
+        from: IpAddr,
+        /// The address now.
+        to: IpAddr,
+    },
+    /// This machine slept: links and paths are checked.
+    Woke {
+        /// About how long, in ms.
+        slept_ms: u64,
     },
     /// Another process with the same identity took the registration.
     Superseded {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `endpoint` | one process: its pin, its sessions, its shutdown |
 //! | `locate` | resolve, race, measure, choose |
-//! | `link` | the control link and the pin |
+//! | `link` | the control links: the pin, and a second one in session |
 //! | `path`, `connect`, `join` | a path to the other endpoint, from the Controller's and from the Target's side |
 //! | `direct` | a session over a stream that no broker carries |
 //! | `session` | one session: the pure core behind a lock, the pumps of its paths, its channels |

@@ -1,5 +1,6 @@
 //! How this process reaches anything: dialling, names, time. One value for the whole endpoint.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,10 +35,32 @@ impl Names for Resolver {
     }
 }
 
+/// Which of this machine's own addresses is used.
+pub(crate) trait SourceAddress: Send + Sync + 'static {
+    /// The address that a connection to `remote` would come from now; `None` without a route there.
+    fn towards(&self, remote: SocketAddr) -> Option<IpAddr>;
+}
+
+/// The operating system's answer: what a datagram socket towards the place is bound to. Nothing is sent.
+pub(crate) struct SystemSource;
+
+impl SourceAddress for SystemSource {
+    fn towards(&self, remote: SocketAddr) -> Option<IpAddr> {
+        let any: IpAddr = match remote {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(remote).ok()?;
+        socket.local_addr().ok().map(|local| local.ip())
+    }
+}
+
 /// The collaborators of every driver here.
 pub(crate) struct Reach {
     pub(crate) connector: Connector,
     pub(crate) names: Arc<dyn Names>,
+    pub(crate) source: Arc<dyn SourceAddress>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timers: Timers,
     pub(crate) events: EventLog,
@@ -85,4 +108,15 @@ pub(crate) async fn nap_until(clock: &dyn Clock, moment: Option<Moment>) {
 pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_address_towards_this_machine_itself_is_its_own() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 443));
+        assert_eq!(SystemSource.towards(loopback), Some(loopback.ip()));
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rc_proto::wire::codes::{AbortCode, Class, EndCode, Lane};
+use rc_proto::wire::codes::{AbortCode, Class, EndCode, Lane, RegistrationRole};
 use rc_proto::wire::{BrokerId, ChannelId, EndpointId, Epoch, Incarnation, PathId, ServiceName, SessionId};
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ pub struct PinStatus {
     pub load: u16,
     /// Whether a Target's registration is confirmed there; false for Controllers.
     pub registered: bool,
+    /// What a Target is registered there as.
+    pub role: Option<RegistrationRole>,
     /// Ms since the control link was made.
     pub linked_for_ms: u64,
 }

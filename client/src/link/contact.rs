@@ -29,6 +29,11 @@ impl BrokerContact {
         Self { broker: broker.clone(), answered: None, name: name.to_owned(), addresses: Vec::new() }
     }
 
+    /// A broker that answered at `address`.
+    pub(crate) fn answered(broker: BrokerId, address: SocketAddr) -> Self {
+        Self { broker, answered: Some(address), name: String::new(), addresses: Vec::new() }
+    }
+
     pub(crate) fn of_welcome(welcome: &Welcome, answered: SocketAddr) -> Self {
         Self {
             broker: welcome.broker.clone(),

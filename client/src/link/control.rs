@@ -3,7 +3,7 @@
 //! The task never waits for whoever takes its messages: invites go to a bounded queue that drops the newest, all else
 //! to one whose overflow ends the link, since no honest broker fills it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,10 +16,12 @@ use rc_proto::wire::message::{
 use rc_proto::wire::{BrokerId, Ext, Incarnation, MessageKind, version};
 use rc_transport::{Leg, MessageStream};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::shared::Shared;
+use super::vigil::{Finding, Vigil};
 use crate::locate::ProbeLink;
 use crate::reach::Reach;
 
@@ -47,6 +49,15 @@ pub(crate) enum LinkEvent {
     Drain(Drain),
     /// A keep-alive was answered.
     Pong(Pong),
+    /// This machine slept about this long; the link is being checked.
+    Woke(Duration),
+    /// This machine has another address now: the link is of no more use.
+    Moved {
+        /// The address before.
+        from: IpAddr,
+        /// The address now.
+        to: IpAddr,
+    },
     /// The link is gone, and why.
     Ended(String),
 }
@@ -91,7 +102,7 @@ impl ControlLink {
         reach: &Arc<Reach>,
         link: ProbeLink,
         first: Option<Message>,
-        invites: mpsc::Sender<Invite>,
+        shared: &Shared,
     ) -> Result<Self, String> {
         let ProbeLink { mut messages, broker, address, state } = link;
         let deadline = reach.timers.keep_alive_answer;
@@ -110,7 +121,10 @@ impl ControlLink {
             messages,
             queued,
             tell,
-            invites,
+            invites: shared.invites.clone(),
+            sessions: shared.sessions.subscribe(),
+            address,
+            vigil: Vigil::new(reach.source.towards(address), reach.now()),
             heart: Arc::clone(&heart),
             keep_alive: keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX),
             unanswered: None,
@@ -183,6 +197,9 @@ struct Running {
     queued: mpsc::Receiver<Message>,
     tell: mpsc::Sender<LinkEvent>,
     invites: mpsc::Sender<Invite>,
+    sessions: watch::Receiver<usize>,
+    address: SocketAddr,
+    vigil: Vigil,
     heart: Arc<Heart>,
     keep_alive: Duration,
     unanswered: Option<(u64, Moment)>,
@@ -202,7 +219,7 @@ impl Running {
         let mut next_ping = self.reach.now();
         loop {
             let answer_by = self.unanswered.map(|(_, sent)| sent + self.reach.timers.keep_alive_answer);
-            let deadline = answer_by.unwrap_or(next_ping).min(next_ping);
+            let deadline = answer_by.unwrap_or(next_ping).min(next_ping).min(self.vigil.due());
             tokio::select! {
                 biased;
                 message = self.messages.recv() => self.handle_message(message.map_err(|e| e.to_string())?)?,
@@ -210,6 +227,12 @@ impl Running {
                 () = stop.cancelled() => return Ok(()),
                 () = self.reach.nap_until(Some(deadline)) => {
                     let now = self.reach.now();
+                    if now >= self.vigil.due() && self.look(now)? {
+                        next_ping = now + jittered(self.keep_alive);
+                        self.unanswered = None;
+                        self.ping(now).await?;
+                        continue;
+                    }
                     if answer_by.is_some_and(|by| now >= by) {
                         return Err(format!("no answer for {:?}", self.reach.timers.keep_alive_answer));
                     }
@@ -218,6 +241,24 @@ impl Running {
                         self.ping(now).await?;
                     }
                 }
+            }
+        }
+    }
+
+    /// Looks whether this machine slept or moved. True when the link is to be checked at once; an error when it is of no
+    /// more use.
+    fn look(&mut self, now: Moment) -> Result<bool, String> {
+        let source = self.reach.source.towards(self.address);
+        let in_session = *self.sessions.borrow() > 0;
+        match self.vigil.look(source, in_session, now) {
+            Finding::Calm => Ok(false),
+            Finding::Slept(span) => {
+                drop(self.tell.try_send(LinkEvent::Woke(span)));
+                Ok(true)
+            }
+            Finding::Moved { from, to } => {
+                drop(self.tell.try_send(LinkEvent::Moved { from, to }));
+                Err(format!("this machine's address changed from {from} to {to}"))
             }
         }
     }

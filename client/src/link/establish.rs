@@ -1,89 +1,98 @@
-//! From a broker that answers to one that is pinned: the control link, the registration, the pin.
+//! From a broker that answers to one that is pinned: a new link, or the second one that takes the primary's place.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::select::Trigger;
+use rc_proto::wire::BrokerId;
 use rc_proto::wire::codes::RegistrationRole;
-use rc_proto::wire::message::{RetryAfter, Superseded};
-use rc_proto::wire::{BrokerId, Generation};
 
-use super::contact::BrokerContact;
-use super::control::{ControlLink, LinkEvent};
-use super::held::{Held, LinkFacts};
+use super::enrol::Enrolment;
 use super::keeper::Keeper;
+use super::linker::{Rejection, Standing};
+use super::reserve::Wanted;
 use crate::event::Event;
-use crate::limits::retry_slot;
-use crate::locate::{Located, ProbeLink};
+use crate::locate::Located;
 
 /// Brokers that are avoided at a time because they answer probes and nothing more.
 const SHUNNED_MAX: usize = 8;
 /// Brokers that others named and that are remembered.
 const ALTERNATES_MAX: usize = 8;
 
-/// A link that stands, with the registration that it carries.
-pub(super) struct Standing {
-    pub(super) link: ControlLink,
-    pub(super) generation: Option<Generation>,
-}
-
-/// Why a broker that answers did not become the pinned one.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Rejection {
-    #[error("{0}")]
-    Failed(String),
-    #[error("it is busy and asks to come back in {} ms", .0.after_ms)]
-    RetryAfter(RetryAfter),
-    #[error("another process with this identity is registered")]
-    Superseded(Superseded),
-}
-
-impl Rejection {
-    /// When the broker wants us back.
-    pub(super) fn slot(&self) -> Option<Duration> {
-        match self {
-            Self::RetryAfter(later) => Some(retry_slot(later.after_ms)),
-            Self::Failed(_) | Self::Superseded(_) => None,
-        }
-    }
-}
-
 impl Keeper {
     /// Makes the control link, registers a Target, and publishes the pin. On an error the pin is as before.
     pub(super) async fn establish(&mut self, located: Located) -> Result<Standing, Rejection> {
         let Located { choice, link } = located;
         let (broker, address) = (link.broker.clone(), link.address);
+        if let Some(second) = self.reserve.take(Wanted::At(broker.clone())).await {
+            let standing = self.promote(second, &choice.summary(), Duration::ZERO);
+            self.linker.shared.choice.store(Some(Arc::new(choice)));
+            return Ok(standing);
+        }
         let before = self.pin.clone();
         self.pin.propose(broker.clone());
-        let standing = match self.connect(link).await {
-            Ok(standing) => standing,
+        let connected = self.linker.connect(link, RegistrationRole::PRIMARY, self.locator.scores()).await;
+        let (mut standing, superseded) = match connected {
+            Ok(connected) => connected,
             Err(rejection) => {
                 self.pin = before;
-                match &rejection {
-                    Rejection::Failed(reason) => {
-                        let reason = reason.clone();
-                        self.reach.events.publish(Event::CandidateFailed { address, reason });
-                        self.locator.note_failure(&broker);
-                        if !self.shunned.contains(&broker) && self.shunned.len() < SHUNNED_MAX {
-                            self.shunned.push(broker);
-                        }
-                    }
-                    Rejection::RetryAfter(later) => self.note_alternates(&later.alternates),
-                    Rejection::Superseded(_) => {}
-                }
+                self.note_rejection(broker, address, &rejection);
                 return Err(rejection);
             }
         };
-        self.pin.confirm(&broker, self.reach.now());
+        if let Some(by) = superseded {
+            let now = self.linker.reach.now();
+            let returns = now + self.note_superseded(&by);
+            if let Some(enrolment) = &mut standing.enrolment {
+                enrolment.handle_superseded(Some(returns), now);
+            }
+        }
+        self.publish(&standing, &choice.summary());
+        if let Some(role) = standing.enrolment.as_ref().and_then(Enrolment::role) {
+            self.linker.shared.set_demoted(role == RegistrationRole::RESUME);
+            self.linker.reach.events.publish(Event::Registered { broker, role });
+        }
+        self.linker.shared.choice.store(Some(Arc::new(choice)));
+        Ok(standing)
+    }
+
+    fn note_rejection(&mut self, broker: BrokerId, address: SocketAddr, rejection: &Rejection) {
+        match rejection {
+            Rejection::Failed(reason) => {
+                let reason = reason.clone();
+                self.linker.reach.events.publish(Event::CandidateFailed { address, reason });
+                self.locator.note_failure(&broker);
+                if !self.shunned.contains(&broker) && self.shunned.len() < SHUNNED_MAX {
+                    self.shunned.push(broker);
+                }
+            }
+            Rejection::RetryAfter(later) => self.note_alternates(&later.alternates),
+            Rejection::Superseded(_) => {}
+        }
+    }
+
+    /// The second link becomes the primary one at once; a Target's registration follows after `wait`.
+    pub(super) fn promote(&mut self, mut second: Standing, rule: &str, wait: Duration) -> Standing {
+        let at = self.linker.reach.now() + wait;
+        if let Some(enrolment) = &mut second.enrolment {
+            let not_before = self.away.until().filter(|_| self.linker.shared.is_demoted());
+            enrolment.want(RegistrationRole::PRIMARY, not_before.map_or(at, |until| at.max(until)));
+        }
+        self.pin.propose(second.link.broker.clone());
+        self.publish(&second, rule);
+        second
+    }
+
+    /// The proposed broker is the pinned one.
+    fn publish(&mut self, standing: &Standing, rule: &str) {
+        let (broker, address) = (standing.link.broker.clone(), standing.link.address);
+        self.pin.confirm(&broker, self.linker.reach.now());
         self.shunned.clear();
         self.alternates.clear();
-        self.reach.events.publish(Event::Pinned { broker: broker.clone(), address, rule: choice.summary() });
-        if standing.generation.is_some() {
-            self.reach.events.publish(Event::Registered { broker });
-        }
-        self.shared.choice.store(Some(Arc::new(choice)));
-        self.publish(&standing);
-        Ok(standing)
+        self.linker.reach.events.publish(Event::Pinned { broker, address, rule: rule.to_owned() });
+        self.linker.shared.tell_primary(standing.held());
+        self.offer_spares(&standing.link.welcome);
     }
 
     /// Remembers brokers that another one named.
@@ -107,49 +116,5 @@ impl Keeper {
             }
         }
         None
-    }
-
-    fn publish(&self, standing: &Standing) {
-        let link = &standing.link;
-        let facts = LinkFacts {
-            address: link.address,
-            incarnation: link.incarnation(),
-            heart: Arc::clone(&link.heart),
-            since: self.reach.now(),
-            role: standing.generation.map(|_| RegistrationRole::PRIMARY),
-        };
-        let contact = BrokerContact::of_welcome(&link.welcome, link.address);
-        self.shared.tell_primary(Held { contact, link: facts });
-    }
-
-    async fn connect(&mut self, link: ProbeLink) -> Result<Standing, Rejection> {
-        let scores = self.locator.scores();
-        let register = self.registration.as_mut().map(|registration| registration.next(scores));
-        let (generation, first) = register.unzip();
-        let mut link = ControlLink::open(&self.reach, link, first, self.shared.invites.clone())
-            .await
-            .map_err(Rejection::Failed)?;
-        if let Some(generation) = generation {
-            let confirmed = await_registered(&mut link, generation);
-            let deadline = self.reach.timers.keep_alive_answer;
-            match tokio::time::timeout(deadline, confirmed).await {
-                Ok(confirmed) => confirmed?,
-                Err(_) => return Err(Rejection::Failed(format!("no registration within {deadline:?}"))),
-            }
-        }
-        Ok(Standing { link, generation })
-    }
-}
-
-async fn await_registered(link: &mut ControlLink, generation: Generation) -> Result<(), Rejection> {
-    loop {
-        match link.next_event().await {
-            LinkEvent::Registered(done) if done.generation == generation => return Ok(()),
-            LinkEvent::Registered(_) | LinkEvent::Pong(_) => {}
-            LinkEvent::RetryAfter(later) => return Err(Rejection::RetryAfter(later)),
-            LinkEvent::Superseded(by) => return Err(Rejection::Superseded(by)),
-            LinkEvent::Drain(_) => return Err(Rejection::Failed("the broker drains".to_owned())),
-            LinkEvent::Ended(reason) => return Err(Rejection::Failed(reason)),
-        }
     }
 }

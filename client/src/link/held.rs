@@ -72,8 +72,10 @@ pub(crate) enum LinkNews {
     },
     /// A broker stops; paths of this endpoint that cross it have to move.
     Drain(Arc<Draining>),
-    /// This machine's own address changed, or it slept: every path is doubtful.
+    /// This machine's own address changed: every path from before is doubtful.
     NetworkChanged,
+    /// This machine slept: every path is to be checked.
+    Woke,
 }
 
 /// A broker that is about to stop.

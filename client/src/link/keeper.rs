@@ -4,159 +4,126 @@
 //! ```text
 //!              established                drain, better broker: link and registration there first
 //! Searching ────────────────▶ Held ───────────────────────────────────────────────▶ Held (other)
-//!     ▲                         │ link lost
-//!     └─────────────────────────┘ next-ranked at once, then looks with back-off
+//!     ▲                         │ link lost: the second link serves at once ─────────▶ Held (second)
+//!     └─────────────────────────┘ without one: next-ranked at once, then looks with back-off
 //! ```
-//! [`super::establish`] makes links, [`super::leave`] moves away from a broker that is about to stop.
+//! [`super::establish`] makes links, [`super::leave`] moves away from a broker that is about to stop,
+//! [`super::reserve`] holds the second link.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use rand::Rng;
-use rc_proto::Moment;
 use rc_proto::select::eject::reconnect_share;
 use rc_proto::select::{Backoff, Choice, Occupancy, Pin, PinVerdict, ReprobeTimer, Trigger};
-use rc_proto::wire::message::{Drain, Invite, Superseded};
-use rc_proto::wire::{BrokerId, Generation, InstanceId};
-use tokio::sync::{broadcast, mpsc, watch};
+use rc_proto::wire::codes::RegistrationRole;
+use rc_proto::wire::message::{Superseded, Welcome};
+use rc_proto::wire::{BrokerId, InstanceId};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::contact::BrokerContact;
 use super::control::{ControlLink, LinkEvent};
-use super::establish::{Rejection, Standing};
-use super::held::{Draining, Held, LinkNews, Links, NEWS_BACKLOG_MAX, PinState};
+use super::enrol::{Enrolment, StayAway};
+use super::held::{LinkNews, PinState};
 use super::leave::Leaving;
+use super::linker::{Linker, Rejection, Standing};
 use super::register::Registration;
-use crate::error::{CandidateFailure, CandidateFault, LocateError};
+use super::reserve::{Reserve, ReserveHandle, Spares, Wanted};
+use super::shared::Shared;
+use crate::error::{CandidateFailure, CandidateFault};
 use crate::event::Event;
+use crate::limits::retry_slot;
 use crate::locate::{Located, Locator, ProbeLink};
 use crate::reach::Reach;
 use crate::status::whole_ms;
 
-/// Shortest wait after another instance took the registration; it doubles each time.
-const SUPERSEDED_WAIT: Duration = Duration::from_secs(60);
-/// Longest such wait.
-const SUPERSEDED_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// News of a link that wait while something else is done; more stay in the link.
 const WAITING_MAX: usize = 32;
 /// A lost registration is renewed within this while a session lives.
 const IN_SESSION_WAIT: Duration = Duration::from_millis(500);
-
-/// What the keeper shares with its endpoint.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) pin: watch::Sender<PinState>,
-    /// Every link that stands.
-    pub(crate) links: watch::Sender<Links>,
-    /// What happens to them; nobody listening is normal.
-    pub(crate) news: broadcast::Sender<LinkNews>,
-    pub(crate) choice: Arc<ArcSwapOption<Choice>>,
-    /// Live sessions: decides how soon a lost broker is replaced, whether a better one is taken, and whether a second
-    /// link is held.
-    pub(crate) sessions: watch::Sender<usize>,
-    pub(crate) invites: mpsc::Sender<Invite>,
-}
-
-impl Shared {
-    pub(crate) fn new(invites: mpsc::Sender<Invite>) -> Self {
-        Self {
-            pin: watch::Sender::new(PinState::Searching { last: None }),
-            links: watch::Sender::default(),
-            news: broadcast::Sender::new(NEWS_BACKLOG_MAX),
-            choice: Arc::new(ArcSwapOption::empty()),
-            sessions: watch::Sender::new(0),
-            invites,
-        }
-    }
-
-    /// Whether any session lives.
-    pub(super) fn is_in_session(&self) -> bool {
-        *self.sessions.borrow() > 0
-    }
-
-    /// No primary link stands; `last` says why the last look for one failed.
-    pub(super) fn tell_searching(&self, last: Option<LocateError>) {
-        self.links.send_modify(|links| links.primary = None);
-        self.pin.send_replace(PinState::Searching { last });
-    }
-
-    /// This is the primary link.
-    pub(super) fn tell_primary(&self, held: Held) {
-        let held = Arc::new(held);
-        self.links.send_modify(|links| links.primary = Some(Arc::clone(&held)));
-        self.pin.send_replace(PinState::Held(held));
-    }
-
-    /// Something happened to a link.
-    pub(super) fn tell(&self, news: LinkNews) {
-        drop(self.news.send(news));
-    }
-}
+/// Brokers that are offered to the reserve.
+const SPARES_MAX: usize = 8;
+/// Between two looks at this machine's own address while no broker is found.
+const ADDRESS_LOOK: Duration = Duration::from_secs(1);
 
 /// The task that keeps the pin.
-pub(crate) struct Keeper {
-    pub(super) reach: Arc<Reach>,
+pub(super) struct Keeper {
+    pub(super) linker: Linker,
     pub(super) locator: Locator,
-    pub(super) registration: Option<Registration>,
-    pub(super) shared: Shared,
     pub(super) pin: Pin,
     pub(super) backoff: Backoff,
-    superseded_wait: Duration,
+    pub(super) away: StayAway,
     /// Brokers that answer probes and nothing more; avoided until another one is pinned.
     pub(super) shunned: Vec<BrokerId>,
     /// Brokers that others named, newest first: tried when a look finds none that takes us.
     pub(super) alternates: Vec<(BrokerId, String)>,
+    pub(super) reserve: ReserveHandle,
+    /// Where the last link went.
+    last_address: Option<SocketAddr>,
 }
 
 /// How a hold ended.
 pub(super) enum HoldEnd {
     Lost { broker: BrokerId, reason: String, spread_ms: u32 },
+    NetworkChanged { broker: BrokerId, from: IpAddr, to: IpAddr },
     Superseded(Superseded),
     Moved(Box<Standing>),
 }
 
-impl Keeper {
-    pub(crate) fn new(
-        reach: Arc<Reach>,
-        locator: Locator,
-        target: Option<(InstanceId, u64)>,
-        shared: Shared,
-    ) -> Self {
-        Self {
-            reach,
-            locator,
-            registration: target.map(|(instance, started_ms)| Registration::new(instance, started_ms)),
-            shared,
-            pin: Pin::default(),
-            backoff: Backoff::reconnect(),
-            superseded_wait: SUPERSEDED_WAIT,
-            shunned: Vec::new(),
-            alternates: Vec::new(),
-        }
-    }
+/// Keeps the control links of an endpoint until `stop` is cancelled. `target` is the instance of a Target and its start in
+/// unix ms.
+pub(crate) fn start(
+    reach: Arc<Reach>,
+    locator: Locator,
+    target: Option<(InstanceId, u64)>,
+    shared: Shared,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let registration = target.map(|(instance, started_ms)| Registration::new(instance, started_ms));
+    let linker = Linker { reach, shared, registration };
+    let (reserve, handle) = Reserve::new(linker.clone());
+    let keeper = Keeper {
+        linker,
+        locator,
+        pin: Pin::default(),
+        backoff: Backoff::reconnect(),
+        away: StayAway::default(),
+        shunned: Vec::new(),
+        alternates: Vec::new(),
+        reserve: handle,
+        last_address: None,
+    };
+    tasks.spawn(keeper.run(stop.clone()));
+    tasks.spawn(reserve.run(stop.clone()));
+}
 
+impl Keeper {
     /// Keeps a broker pinned until `stop` is cancelled, then unregisters and closes.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         let mut standing = None;
         let mut lost = None;
         while let Some(ControlFlow::Continue(())) =
             stop.run_until_cancelled(Box::pin(self.turn(&mut standing, &mut lost))).await
         {}
-        self.shared.links.send_replace(Links::default());
-        self.shared.pin.send_replace(PinState::Stopped);
-        if let Some(Standing { link, generation }) = standing {
-            self.leave(link, generation).await;
+        self.linker.shared.links.send_modify(|links| links.primary = None);
+        self.linker.shared.pin.send_replace(PinState::Stopped);
+        if let Some(standing) = standing {
+            self.linker.leave(standing).await;
         }
     }
 
-    /// One search or one hold. `standing` is there whenever a link is, so that a cancelled turn loses none.
+    /// One search or one hold. `standing` is there whenever a link is, so that a cancelled turn loses none. `lost` says
+    /// that a link was, and which brokers the search for another one avoids.
     async fn turn(
         &mut self,
         standing: &mut Option<Standing>,
-        lost: &mut Option<BrokerId>,
+        lost: &mut Option<Vec<BrokerId>>,
     ) -> ControlFlow<()> {
         let Some(held) = standing else {
             *standing = self.search(lost.take()).await;
@@ -164,18 +131,31 @@ impl Keeper {
         };
         match self.hold(held).await {
             HoldEnd::Moved(to) => {
-                if let Some(Standing { link, generation }) = standing.replace(*to) {
-                    self.leave(link, generation).await;
+                if let Some(left) = standing.replace(*to) {
+                    self.linker.leave(left).await;
                 }
             }
             HoldEnd::Lost { broker, reason, spread_ms } => {
-                self.note_alternates(&held.link.welcome.alternates.clone());
-                let incarnation = held.link.incarnation();
+                let (link, incarnation) = (&held.link, held.link.incarnation());
+                self.last_address = Some(link.address);
+                self.note_alternates(&link.welcome.alternates.clone());
                 *standing = None;
-                self.note_lost(&broker, reason);
-                self.shared.tell(LinkNews::Lost { broker: broker.clone(), incarnation });
-                self.pause_before_return(spread_ms).await;
-                *lost = Some(broker);
+                self.locator.note_dead_link(&broker);
+                self.note_lost(&broker, reason, LinkNews::Lost { broker: broker.clone(), incarnation });
+                *standing = self.second_serves().await;
+                if standing.is_none() {
+                    self.pause_before_return(spread_ms).await;
+                    *lost = Some(vec![broker]);
+                }
+            }
+            HoldEnd::NetworkChanged { broker, from, to } => {
+                self.last_address = Some(held.link.address);
+                *standing = None;
+                self.locator.forget_failures();
+                self.linker.reach.events.publish(Event::NetworkChanged { from, to });
+                let reason = format!("this machine's address changed from {from} to {to}");
+                self.note_lost(&broker, reason, LinkNews::NetworkChanged);
+                *lost = Some(Vec::new());
             }
             HoldEnd::Superseded(by) => {
                 *standing = None;
@@ -185,12 +165,23 @@ impl Keeper {
         ControlFlow::Continue(())
     }
 
+    /// The primary link is gone and the second one, if there is any, takes its place at once. A Target's registration there
+    /// answers meanwhile; it becomes the primary one after a random part of 500 ms.
+    async fn second_serves(&mut self) -> Option<Standing> {
+        let second = self.reserve.take(Wanted::Any).await?;
+        let after = rand::rng().random_range(Duration::ZERO..=IN_SESSION_WAIT);
+        Some(self.promote(second, "the second link serves", after))
+    }
+
     /// Looks once, and establishes the link; `None` after a failure and its wait.
-    async fn search(&mut self, lost: Option<BrokerId>) -> Option<Standing> {
+    async fn search(&mut self, lost: Option<Vec<BrokerId>>) -> Option<Standing> {
+        if let Some(second) = self.second_serves().await {
+            return Some(second);
+        }
         let trigger = if lost.is_some() { Trigger::BrokerLost } else { Trigger::Start };
         let mut located = None;
-        if let Some(lost) = &lost {
-            located = self.locator.next_ranked(trigger, lost).await;
+        if let Some(avoid) = &lost {
+            located = self.locator.next_ranked(trigger, avoid).await;
         }
         let located = match located {
             Some(located) => Ok(located),
@@ -204,7 +195,7 @@ impl Keeper {
                     Err(rejection) => {
                         let (fault, reason) = (CandidateFault::Unusable, rejection.to_string());
                         let failure = CandidateFailure { address, fault, reason };
-                        self.shared.tell_searching(Some(self.locator.no_broker(vec![failure])));
+                        self.linker.shared.tell_searching(Some(self.locator.no_broker(vec![failure])));
                         rejection
                     }
                 }
@@ -212,7 +203,7 @@ impl Keeper {
             Err(error) => {
                 tracing::warn!(%error, "no broker found");
                 self.shunned.clear();
-                self.shared.tell_searching(Some(error));
+                self.linker.shared.tell_searching(Some(error));
                 Rejection::Failed(String::new())
             }
         };
@@ -227,32 +218,54 @@ impl Keeper {
             Some(slot) => slot,
             None => self.backoff.next_delay(&mut rand::rng()),
         };
-        self.reach.pause(pause).await;
+        self.pause_unless_moved(pause).await;
         None
+    }
+
+    /// Waits for `span`, or until this machine gets another address: then the next attempt may go well.
+    async fn pause_unless_moved(&mut self, span: Duration) {
+        let reach = &self.linker.reach;
+        let source = || self.last_address.and_then(|address| reach.source.towards(address));
+        let (before, end) = (source(), reach.now() + span);
+        while reach.now() < end {
+            reach.nap_until(Some(end.min(reach.now() + ADDRESS_LOOK))).await;
+            let now = source();
+            if now.is_some() && now != before {
+                self.backoff.reset();
+                return;
+            }
+        }
     }
 
     /// Watches the link until it is lost or left. Whatever else is done meanwhile, the link is read.
     async fn hold(&mut self, standing: &mut Standing) -> HoldEnd {
         let broker = standing.link.broker.clone();
-        let mut timer = ReprobeTimer::new(self.reach.now(), &mut rand::rng());
+        let mut timer = ReprobeTimer::new(self.linker.reach.now(), &mut rand::rng());
         let mut leaving: Option<Leaving> = None;
         let mut waiting = VecDeque::new();
+        let mut sessions = self.linker.shared.sessions.subscribe();
         loop {
             while let Some(event) = waiting.pop_front() {
-                if let ControlFlow::Break(end) = self.handle_event(&standing.link, event, &mut leaving) {
+                if let ControlFlow::Break(end) = self.handle_event(standing, event, &mut leaving) {
                     return end;
                 }
             }
-            let due = leaving.as_ref().and_then(Leaving::due).unwrap_or(timer.poll_timeout());
+            self.linker.renew(standing, || self.locator.scores());
+            let renewal = standing.enrolment.as_ref().and_then(Enrolment::poll_timeout);
+            let work_due = leaving.as_ref().and_then(Leaving::due).unwrap_or(timer.poll_timeout());
             tokio::select! {
                 biased;
                 event = standing.link.next_event() => {
                     waiting.push_back(event);
                     continue;
                 }
-                () = self.reach.nap_until(Some(due)) => {}
+                Ok(()) = sessions.changed() => {
+                    self.offer_spares(&standing.link.welcome);
+                    continue;
+                }
+                () = self.linker.reach.nap_until(Some(renewal.map_or(work_due, |at| at.min(work_due)))) => {}
             }
-            if self.reach.now() < due {
+            if self.linker.reach.now() < work_due {
                 continue;
             }
             let before = self.pin.clone();
@@ -269,6 +282,7 @@ impl Keeper {
             if let Some(end) = done {
                 return end;
             }
+            self.offer_spares(&standing.link.welcome);
             if self.pin.published() != before.published() {
                 // What was cut off had proposed another broker; this one is still the pinned one.
                 self.pin = before;
@@ -278,52 +292,94 @@ impl Keeper {
 
     fn handle_event(
         &mut self,
-        link: &ControlLink,
+        standing: &mut Standing,
         event: LinkEvent,
         leaving: &mut Option<Leaving>,
     ) -> ControlFlow<HoldEnd> {
-        let now = self.reach.now();
-        self.pin.handle_heard(&link.broker, now);
+        let now = self.linker.reach.now();
+        let broker = standing.link.broker.clone();
+        self.pin.handle_heard(&broker, now);
         match event {
             LinkEvent::Pong(pong) => {
                 self.backoff.reset();
-                self.superseded_wait = SUPERSEDED_WAIT;
+                if !self.linker.shared.is_demoted() {
+                    self.away.reset();
+                }
                 self.locator.note_pong(&pong);
-                ControlFlow::Continue(())
             }
             LinkEvent::Drain(drain) => {
-                let deadline_ms = drain.deadline_ms;
-                self.pass_on(&link.broker, &drain, now);
-                if drain.is_passed_on() {
-                    // A peer of our broker stops, not our broker: the pin stays.
-                    return ControlFlow::Continue(());
+                self.linker.pass_on(&broker, &drain, now);
+                // When a peer of our broker stops, the pin stays.
+                if !drain.is_passed_on() {
+                    let (left, spread_ms) =
+                        (Duration::from_millis(drain.deadline_ms.into()), spread_of(standing));
+                    self.note_alternates(&standing.link.welcome.alternates);
+                    self.note_alternates(&drain.alternates);
+                    self.locator.note_draining(&broker, left);
+                    leaving.get_or_insert_with(|| Leaving::new(now, left, self.smear(spread_ms)));
                 }
-                self.note_alternates(&link.welcome.alternates);
-                self.note_alternates(&drain.alternates);
-                *leaving = Some(Leaving::new(now, Duration::from_millis(deadline_ms.into())));
-                ControlFlow::Continue(())
             }
-            LinkEvent::Superseded(by) => ControlFlow::Break(HoldEnd::Superseded(by)),
-            LinkEvent::Registered(_) | LinkEvent::RetryAfter(_) => ControlFlow::Continue(()),
-            LinkEvent::Ended(reason) => ControlFlow::Break(HoldEnd::Lost {
-                broker: link.broker.clone(),
-                reason,
-                spread_ms: link.welcome.reconnect_spread_ms,
-            }),
+            LinkEvent::Superseded(by) if self.linker.shared.is_in_session() => {
+                let wait = self.note_superseded(&by);
+                if let Some(enrolment) = &mut standing.enrolment {
+                    enrolment.handle_superseded(Some(now + wait), now);
+                }
+                self.linker.shared.tell_primary(standing.held());
+            }
+            LinkEvent::Superseded(by) => return ControlFlow::Break(HoldEnd::Superseded(by)),
+            LinkEvent::Registered(done) => {
+                if self.linker.note_registered(standing, done.generation, done.role) {
+                    self.linker.shared.set_demoted(done.role == RegistrationRole::RESUME);
+                    self.linker.shared.tell_primary(standing.held());
+                }
+            }
+            LinkEvent::RetryAfter(later) => {
+                self.note_alternates(&later.alternates);
+                if let Some(enrolment) = &mut standing.enrolment {
+                    enrolment.handle_retry_after(retry_slot(later.after_ms), now);
+                }
+            }
+            LinkEvent::Woke(span) => {
+                self.linker.reach.events.publish(Event::Woke { slept_ms: whole_ms(span) });
+                self.linker.shared.tell(LinkNews::Woke);
+            }
+            LinkEvent::Moved { from, to } => {
+                return ControlFlow::Break(HoldEnd::NetworkChanged { broker, from, to });
+            }
+            LinkEvent::Ended(reason) => {
+                let spread_ms = spread_of(standing);
+                return ControlFlow::Break(HoldEnd::Lost { broker, reason, spread_ms });
+            }
         }
+        ControlFlow::Continue(())
     }
 
-    /// Tells who moves sessions that a broker stops: the one of the link, or a peer of it.
-    fn pass_on(&self, told_by: &BrokerId, drain: &Drain, now: Moment) {
-        let Some(draining) = Draining::of(told_by, drain, now) else { return };
-        let (broker, deadline_ms) = (draining.broker.clone(), drain.deadline_ms);
-        self.reach.events.publish(Event::Draining { broker, deadline_ms });
-        self.shared.tell(LinkNews::Drain(Arc::new(draining)));
+    /// How long a broker that stops is not left yet: idle Targets go one by one.
+    fn smear(&self, spread_ms: u32) -> Duration {
+        if self.linker.registration.is_none() || self.linker.shared.is_in_session() {
+            return Duration::ZERO;
+        }
+        reconnect_share(spread_ms, &mut rand::rng())
+    }
+
+    /// Tells the reserve where a second link may go, while one is wanted.
+    pub(super) fn offer_spares(&self, welcome: &Welcome) {
+        if !self.linker.shared.is_in_session() {
+            return;
+        }
+        let mut brokers = self.locator.spares(SPARES_MAX);
+        for (broker, name) in &welcome.alternates {
+            if brokers.iter().all(|spare| spare.broker != *broker) && brokers.len() < SPARES_MAX {
+                brokers.push(BrokerContact::named(broker, name));
+            }
+        }
+        let (scores, allow_loopback) = (self.locator.scores(), self.locator.allows_loopback());
+        self.reserve.offer(Spares { brokers, scores, allow_loopback });
     }
 
     /// A round of probes when one is due, and what it means for the pin.
     async fn probe_and_judge(&mut self, timer: &mut ReprobeTimer, broker: &BrokerId) -> Option<HoldEnd> {
-        let round = timer.poll_round(self.reach.now(), &mut rand::rng())?;
+        let round = timer.poll_round(self.linker.reach.now(), &mut rand::rng())?;
         self.locator.probe_round(round, broker).await;
         let moved = self.judge_round().await?;
         Some(HoldEnd::Moved(Box::new(moved)))
@@ -331,8 +387,9 @@ impl Keeper {
 
     /// Judges the pin after a round of probes; a link to a clearly better broker when it is time to move there.
     async fn judge_round(&mut self) -> Option<Standing> {
-        let occupancy = if self.shared.is_in_session() { Occupancy::InSession } else { Occupancy::Idle };
-        let now = self.reach.now();
+        let occupancy =
+            if self.linker.shared.is_in_session() { Occupancy::InSession } else { Occupancy::Idle };
+        let now = self.linker.reach.now();
         let (standings, ejections) = self.locator.judgement();
         let verdict = self.pin.handle_round(standings, ejections, occupancy, now, &mut rand::rng());
         match verdict {
@@ -357,49 +414,51 @@ impl Keeper {
             address: self.locator.address_of(chosen)?,
             expectation: rc_proto::select::Expectation::Broker(chosen.clone()),
         };
-        ProbeLink::dial(&self.reach, &candidate).await.ok()
+        ProbeLink::dial(&self.linker.reach, &candidate).await.ok()
     }
 
-    fn note_lost(&mut self, broker: &BrokerId, reason: String) {
+    fn note_lost(&mut self, broker: &BrokerId, reason: String, news: LinkNews) {
         tracing::info!(%broker, reason, "the pinned broker is lost");
-        self.locator.note_dead_link(broker);
         self.pin.handle_lost(broker);
-        self.shared.tell_searching(None);
-        self.reach.events.publish(Event::PinLost { broker: broker.clone(), reason });
+        self.linker.shared.tell_searching(None);
+        self.linker.shared.tell(news);
+        self.linker.reach.events.publish(Event::PinLost { broker: broker.clone(), reason });
     }
 
     /// An idle Target waits its share of the spread, one in session at most 500 ms; a Controller goes at once.
     async fn pause_before_return(&self, spread_ms: u32) {
-        if self.registration.is_none() {
+        if self.linker.registration.is_none() {
             return;
         }
-        let idle = !self.shared.is_in_session();
+        let idle = !self.linker.shared.is_in_session();
         let pause = if idle {
             reconnect_share(spread_ms, &mut rand::rng())
         } else {
             rand::rng().random_range(Duration::ZERO..=IN_SESSION_WAIT)
         };
-        self.reach.pause(pause).await;
+        self.linker.reach.pause(pause).await;
     }
 
-    /// Another process runs with this identity: stays away for a while that doubles.
-    async fn wait_superseded(&mut self, by: &Superseded) {
+    /// Another process runs with this identity: how long this one stays away.
+    pub(super) fn note_superseded(&mut self, by: &Superseded) -> Duration {
         let asked = Duration::from_millis(by.back_off_ms.into());
-        let wait = self.superseded_wait.max(asked).min(SUPERSEDED_WAIT_MAX);
-        self.superseded_wait = (self.superseded_wait * 2).min(SUPERSEDED_WAIT_MAX);
+        let wait = self.away.handle_superseded(asked, self.linker.reach.now());
         tracing::warn!(instance = %by.by, ?wait, "another process with this identity took the registration");
-        self.shared.tell_searching(None);
-        self.reach.events.publish(Event::Superseded { by: by.by, back_off_ms: whole_ms(wait) });
-        self.reach.pause(wait).await;
+        self.linker.shared.set_demoted(true);
+        self.linker.reach.events.publish(Event::Superseded { by: by.by, back_off_ms: whole_ms(wait) });
+        wait
     }
 
-    /// Says goodbye to a broker.
-    async fn leave(&self, link: ControlLink, generation: Option<Generation>) {
-        if let (Some(generation), Some(registration)) = (generation, &self.registration) {
-            drop(link.outgoing.try_send(registration.end(generation)));
-        }
-        link.close().await;
+    /// The same without a session: without any link until then.
+    async fn wait_superseded(&mut self, by: &Superseded) {
+        self.linker.shared.tell_searching(None);
+        let wait = self.note_superseded(by);
+        self.linker.reach.pause(wait).await;
     }
+}
+
+fn spread_of(standing: &Standing) -> u32 {
+    standing.link.welcome.reconnect_spread_ms
 }
 
 /// Does `work` and reads the link meanwhile; what comes is put into `waiting`. `None` when the work came to nothing, or
@@ -418,7 +477,7 @@ async fn alongside(
             done = &mut work => return done,
             event = link.next_event(), if !ended && waiting.len() < WAITING_MAX => {
                 let ends = ends(&event);
-                ended = matches!(event, LinkEvent::Ended(_));
+                ended = ends_the_link(&event);
                 waiting.push_back(event);
                 if ends {
                     return None;
@@ -430,7 +489,12 @@ async fn alongside(
 
 /// A round of probes waits for nothing that matters more.
 fn ends_a_round(event: &LinkEvent) -> bool {
-    matches!(event, LinkEvent::Drain(_) | LinkEvent::Superseded(_) | LinkEvent::Ended(_))
+    matches!(event, LinkEvent::Drain(_) | LinkEvent::Superseded(_)) || ends_the_link(event)
+}
+
+/// Nothing comes behind it.
+fn ends_the_link(event: &LinkEvent) -> bool {
+    matches!(event, LinkEvent::Moved { .. } | LinkEvent::Ended(_))
 }
 
 /// A move goes on when the broker that is left goes first.

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rc_proto::wire::Role;
+use rc_proto::wire::codes::RegistrationRole;
+use rc_proto::wire::{PathId, Role};
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
 use crate::event::{Event, Events};
+use crate::link::LinkNews;
 use crate::status::PinStatus;
 use crate::testing::{FakeBroker, SERVICE, Temper, World};
 
@@ -260,4 +262,185 @@ async fn a_stopped_target_unregisters() {
         tokio::time::sleep(ms(10)).await;
     }
     assert!(scene.endpoint.pinned().await.is_err());
+}
+
+/// A scene with a third broker, in the region of the nearest, that is in session and holds its second link.
+async fn in_session(role: Role) -> (Scene, FakeBroker) {
+    let mut scene = scene(role, far(20)).await;
+    let neighbour = FakeBroker::start(&scene.world, "in/neighbour", "127.0.0.3:443", far(40));
+    scene.world.names.answer(SERVICE, &["127.0.0.1", "127.0.0.2", "127.0.0.3"], Duration::ZERO);
+    scene.pinned().await;
+    assert!(scene.endpoint.status().second.is_none());
+    scene.endpoint.pretend_sessions(1);
+    scene.until(|event| matches!(event, Event::SecondLinked { .. })).await;
+    (scene, neighbour)
+}
+
+fn roles(broker: &FakeBroker) -> Vec<RegistrationRole> {
+    broker.registers().iter().map(|register| register.role).collect()
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(ms(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3600), waited).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_session_a_second_link_is_held_in_another_region_and_registered_as_standby() {
+    let (scene, neighbour) = in_session(Role::Target).await;
+    let status = scene.endpoint.status();
+    assert_eq!(status.pin.unwrap().broker, scene.near.id);
+    let second = status.second.unwrap();
+    assert_eq!((&second.broker, second.role), (&scene.far.id, Some(RegistrationRole::STANDBY)));
+    assert_eq!(roles(&scene.far), [RegistrationRole::STANDBY]);
+    assert!(scene.far.registers()[0].generation > scene.near.registers()[0].generation);
+    assert!(neighbour.registers().is_empty());
+    let links = scene.endpoint.links().borrow().clone();
+    let order: Vec<_> = links.iter().map(|held| held.contact.broker.clone()).collect();
+    assert_eq!(order, [scene.near.id.clone(), scene.far.id.clone()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_in_session_holds_a_second_link_and_registers_nowhere() {
+    let (scene, _neighbour) = in_session(Role::Controller).await;
+    assert_eq!(scene.endpoint.status().second.unwrap().broker, scene.far.id);
+    assert!(scene.far.registers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_target_holds_one_link() {
+    let scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(scene.endpoint.status().second.is_none());
+    assert!(scene.far.registers().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_link_serves_at_once_when_the_primary_is_lost_and_is_replaced() {
+    let (mut scene, neighbour) = in_session(Role::Target).await;
+    let mut news = scene.endpoint.link_news();
+    scene.near.change(|temper| temper.accepting = false);
+    let began = Instant::now();
+    scene.near.cut_links();
+    scene.until(|event| matches!(event, Event::PinLost { .. })).await;
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+    assert!(began.elapsed() < ms(1), "{:?}", began.elapsed());
+    let LinkNews::Lost { broker, .. } = news.recv().await.unwrap() else { panic!("another piece of news") };
+    assert_eq!(broker, scene.near.id);
+    // Half a second for the storm of all others, and a round trip.
+    eventually("the registration becomes the primary", || roles(&scene.far).len() == 2).await;
+    assert!(began.elapsed() <= ms(500 + 160), "{:?}", began.elapsed());
+    assert_eq!(roles(&scene.far), [RegistrationRole::STANDBY, RegistrationRole::PRIMARY]);
+    let generations: Vec<_> = scene.far.registers().iter().map(|register| register.generation).collect();
+    assert!(generations[1] > generations[0], "{generations:?}");
+    scene.until(|event| matches!(event, Event::SecondLinked { .. })).await;
+    assert_eq!(roles(&neighbour), [RegistrationRole::STANDBY]);
+    eventually("the primary is confirmed", || {
+        scene.endpoint.status().pin.unwrap().role == Some(RegistrationRole::PRIMARY)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_second_link_is_made_again_elsewhere_and_the_pin_stays() {
+    let (mut scene, neighbour) = in_session(Role::Target).await;
+    scene.far.cut_links();
+    scene.until(|event| matches!(event, Event::SecondLost { .. })).await;
+    scene.until(|event| matches!(event, Event::SecondLinked { .. })).await;
+    assert_eq!(roles(&neighbour), [RegistrationRole::STANDBY]);
+    assert_eq!(scene.pinned().await.broker, scene.near.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_link_is_left_a_minute_after_the_last_session() {
+    let (scene, _neighbour) = in_session(Role::Target).await;
+    let began = Instant::now();
+    scene.endpoint.pretend_sessions(0);
+    eventually("the second link is left", || !scene.far.unregisters().is_empty()).await;
+    assert!((ms(60_000)..ms(61_000)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(scene.endpoint.status().second.is_none());
+    assert_eq!(scene.pinned().await.broker, scene.near.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_session_a_draining_primary_hands_over_to_the_second_and_its_slots_are_passed_on() {
+    let (mut scene, _neighbour) = in_session(Role::Target).await;
+    let mut news = scene.endpoint.link_news();
+    let slot = (PathId([7; 16]), 1500);
+    scene.near.drain_paths(&[slot]);
+    let LinkNews::Drain(draining) = news.recv().await.unwrap() else { panic!("another piece of news") };
+    assert_eq!((&draining.broker, draining.slots[0].0), (&scene.near.id, slot.0));
+    scene.until(|event| matches!(event, Event::Pinned { .. })).await;
+    assert_eq!(scene.pinned().await.broker, scene.far.id);
+    eventually("the old registration is ended", || !scene.near.unregisters().is_empty()).await;
+    eventually("the new one is the primary", || roles(&scene.far).ends_with(&[RegistrationRole::PRIMARY]))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_target_in_session_stays_registered_for_it_and_asks_again_after_a_minute() {
+    let (mut scene, _neighbour) = in_session(Role::Target).await;
+    let began = Instant::now();
+    scene.near.supersede();
+    scene.until(|event| matches!(event, Event::Superseded { back_off_ms: 60_000, .. })).await;
+    let pin = scene.endpoint.status().pin.unwrap();
+    assert_eq!((&pin.broker, pin.role), (&scene.near.id, Some(RegistrationRole::RESUME)));
+    eventually("it asks to be the primary again", || roles(&scene.near).len() == 2).await;
+    assert_eq!(roles(&scene.near)[1], RegistrationRole::PRIMARY);
+    assert!(began.elapsed() >= ms(60_000), "{:?}", began.elapsed());
+    assert!(scene.near.unregisters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_target_that_loses_its_broker_in_session_registers_as_resume_elsewhere() {
+    let (mut scene, neighbour) = in_session(Role::Target).await;
+    for broker in [&scene.far, &scene.near] {
+        broker.change(|temper| temper.supersedes = true);
+    }
+    neighbour.change(|temper| temper.supersedes = true);
+    scene.far.cut_links();
+    scene.until(|event| matches!(event, Event::SecondLinked { .. })).await;
+    assert_eq!(roles(&neighbour), [RegistrationRole::STANDBY, RegistrationRole::RESUME]);
+    let second = scene.endpoint.status().second.unwrap();
+    assert_eq!(second.role, Some(RegistrationRole::RESUME));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_address_of_this_machine_makes_the_link_anew_at_once() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.world.source.set("192.0.2.1");
+    scene.pinned().await;
+    // The first look takes note of the address.
+    tokio::time::sleep(ms(10_000)).await;
+    let mut news = scene.endpoint.link_news();
+    scene.world.source.set("198.51.100.1");
+    let began = Instant::now();
+    scene.until(|event| matches!(event, Event::NetworkChanged { .. })).await;
+    assert!(began.elapsed() <= ms(5_000), "{:?}", began.elapsed());
+    assert!(matches!(news.recv().await.unwrap(), LinkNews::NetworkChanged));
+    let lost = Instant::now();
+    scene.until(|event| matches!(event, Event::Registered { .. })).await;
+    // Connection, probe, Hello with Register: no pause, no look.
+    assert!(lost.elapsed() < ms(900), "{:?}", lost.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_sleep_of_two_hours_the_link_is_checked_at_once() {
+    let mut scene = scene(Role::Controller, far(20)).await;
+    scene.pinned().await;
+    tokio::time::sleep(ms(10_000)).await;
+    scene.near.change(|temper| temper.round_trip = Duration::from_secs(60));
+    scene.world.slept_ms.store(7_200_000, std::sync::atomic::Ordering::Relaxed);
+    let began = Instant::now();
+    let event = scene.until(|event| matches!(event, Event::Woke { .. })).await;
+    let Event::Woke { slept_ms } = event else { unreachable!() };
+    assert!((7_190_000..=7_200_000).contains(&slept_ms), "{slept_ms}");
+    scene.until(|event| matches!(event, Event::PinLost { .. })).await;
+    // A look within five seconds, and five for the answer.
+    assert!(began.elapsed() <= ms(10_000), "{:?}", began.elapsed());
 }

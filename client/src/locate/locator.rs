@@ -1,5 +1,6 @@
 //! One look for a broker, and what is remembered between looks.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::resolve::{Gathered, Resolving};
 use crate::config::{BrokerPlaces, ClientConfig};
 use crate::error::{CandidateFailure, LocateError};
 use crate::event::Event;
-use crate::link::resolve_own_name;
+use crate::link::{BrokerContact, resolve_own_name};
 use crate::reach::Reach;
 
 /// Ranked brokers that are dialled, each this much after the one before, when the pinned one is lost.
@@ -103,8 +104,7 @@ impl Locator {
 
     /// Dials the next-ranked brokers that answered before, at most four, without a look; `None` when none of them
     /// answers.
-    pub(crate) async fn next_ranked(&mut self, trigger: Trigger, lost: &BrokerId) -> Option<Located> {
-        let avoid = std::slice::from_ref(lost);
+    pub(crate) async fn next_ranked(&mut self, trigger: Trigger, avoid: &[BrokerId]) -> Option<Located> {
         let ranked = self.standings.ranked(&self.ejections, avoid, self.reach.now());
         let mut dials = JoinSet::new();
         let mut delay = Duration::ZERO;
@@ -137,22 +137,10 @@ impl Locator {
         broker: &BrokerId,
         name: &str,
     ) -> Option<Located> {
-        let resolved = resolve_own_name(&self.reach, name).await;
-        let allow_loopback = self.places.allow_loopback;
-        let resolved = resolved.into_iter().filter(|place| refusal(*place, allow_loopback).is_none());
-        let mut places: Vec<SocketAddr> = self.address_of(broker).into_iter().chain(resolved).collect();
-        places.dedup();
-        for address in places.into_iter().take(NAMED_PLACES_MAX) {
-            let candidate = Candidate { address, expectation: Expectation::Broker(broker.clone()) };
-            match ProbeLink::dial(&self.reach, &candidate).await {
-                Ok(link) if link.state.accepting => return Some(self.take(trigger, &[], link)),
-                Ok(_) => return None,
-                Err(failure) => {
-                    tracing::debug!(%broker, reason = failure.reason, "an alternate does not answer")
-                }
-            }
-        }
-        None
+        let contact =
+            BrokerContact { answered: self.address_of(broker), ..BrokerContact::named(broker, name) };
+        let link = probe_contact(&self.reach, &contact, self.places.allow_loopback).await.ok()?;
+        link.state.accepting.then(|| self.take(trigger, &[], link))
     }
 
     /// Takes a broker that answered, without comparing it with others.
@@ -248,6 +236,34 @@ impl Locator {
         self.ejections.handle_dead_link(broker, known, self.reach.now());
     }
 
+    /// `broker` has said that it stops within `left`.
+    pub(crate) fn note_draining(&mut self, broker: &BrokerId, left: Duration) {
+        let Some(standing) = self.standings.standing(broker) else { return };
+        let state = ProbeState {
+            accepting: false,
+            drain_deadline: Some(left),
+            seen: self.reach.now(),
+            ..standing.state.clone()
+        };
+        self.standings.observe(state, None);
+    }
+
+    /// This machine's network is another one: who failed there may answer here.
+    pub(crate) fn forget_failures(&mut self) {
+        self.ejections.clear();
+    }
+
+    /// The brokers that may carry a second link, best first, at most `limit`.
+    pub(crate) fn spares(&self, limit: usize) -> Vec<BrokerContact> {
+        let ranked = self.standings.ranked(&self.ejections, &[], self.reach.now());
+        let usable = ranked.into_iter().filter_map(|broker| {
+            let standing = self.standings.standing(&broker)?;
+            let takes = standing.state.accepting && standing.state.drain_deadline.is_none();
+            standing.address.filter(|_| takes).map(|address| BrokerContact::answered(broker, address))
+        });
+        usable.take(limit).collect()
+    }
+
     /// What was measured, for registrations and score reports.
     pub(crate) fn scores(&self) -> Vec<(BrokerId, u32)> {
         self.standings.scores(self.reach.now())
@@ -261,6 +277,11 @@ impl Locator {
     /// Where a leg to `broker` may go: where it answered before.
     pub(crate) fn address_of(&self, broker: &BrokerId) -> Option<SocketAddr> {
         self.standings.standing(broker)?.address
+    }
+
+    /// Whether addresses of this machine itself are used.
+    pub(crate) fn allows_loopback(&self) -> bool {
+        self.places.allow_loopback
     }
 
     /// The names and what they gave.
@@ -318,6 +339,42 @@ impl Locator {
             }
         }
     }
+}
+
+/// Dials a broker for a control link: where it answered before, else at its own name.
+///
+/// # Errors
+/// What the last place answered, in words.
+pub(crate) async fn probe_contact(
+    reach: &Reach,
+    contact: &BrokerContact,
+    allow_loopback: bool,
+) -> Result<ProbeLink, String> {
+    let mut tried = Vec::new();
+    let mut reason = "no address of it is known".to_owned();
+    let mut places = VecDeque::from_iter(contact.answered);
+    let mut resolved = false;
+    while tried.len() < NAMED_PLACES_MAX {
+        let Some(address) = places.pop_front() else {
+            if resolved {
+                break;
+            }
+            resolved = true;
+            let named = resolve_own_name(reach, &contact.name).await;
+            places.extend(named.into_iter().filter(|place| refusal(*place, allow_loopback).is_none()));
+            continue;
+        };
+        if tried.contains(&address) {
+            continue;
+        }
+        tried.push(address);
+        let candidate = Candidate { address, expectation: Expectation::Broker(contact.broker.clone()) };
+        match ProbeLink::dial(reach, &candidate).await {
+            Ok(link) => return Ok(link),
+            Err(failure) => reason = failure.reason,
+        }
+    }
+    Err(reason)
 }
 
 async fn dial_and_measure(reach: &Reach, candidate: Candidate) -> Result<Measured, ProbeFailure> {

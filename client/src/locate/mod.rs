@@ -12,5 +12,5 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use locator::{Located, Locator};
+pub(crate) use locator::{Located, Locator, probe_contact};
 pub(crate) use probe_link::ProbeLink;

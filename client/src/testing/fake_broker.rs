@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rc_proto::wire::codes::RegistrationRole;
 use rc_proto::wire::message::{
     Drain, Message, PathOpened, Pong, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
 };
-use rc_proto::wire::{BrokerId, Ext, Incarnation, InstanceId};
+use rc_proto::wire::{BrokerId, Ext, Incarnation, InstanceId, PathId};
 use rc_transport::{AcceptLimits, Accepted, Acceptor, Connection, Credentials, Leg, MessageStream, PlainIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream};
 use tokio::sync::{broadcast, mpsc};
@@ -130,6 +131,20 @@ impl FakeBroker {
         drop(self.orders.send(Order::Say(Box::new(drain.into()))));
     }
 
+    /// Tells every link that another instance took the registration.
+    pub(crate) fn supersede(&self) {
+        let by = InstanceId([0xee; 16]);
+        let superseded = Superseded { by, back_off_ms: 0, ext: Ext::none() };
+        drop(self.orders.send(Order::Say(Box::new(superseded.into()))));
+    }
+
+    /// Tells every link to drain, and when these paths are to move.
+    pub(crate) fn drain_paths(&self, slots: &[(PathId, u32)]) {
+        let drain =
+            Drain { deadline_ms: 30_000, alternates: vec![], slots: slots.to_vec(), ext: Ext::none() };
+        drop(self.orders.send(Order::Say(Box::new(drain.into()))));
+    }
+
     /// Tells every link that a peer of this broker drains.
     pub(crate) fn pass_on_drain_of(&self, peer: &BrokerId) {
         let drain = Drain { deadline_ms: 30_000, alternates: vec![], slots: vec![], ext: Ext::none() };
@@ -238,7 +253,7 @@ impl Service {
     fn register(&self, register: Register, temper: &Temper) -> Message {
         let (generation, role) = (register.generation, register.role);
         self.registers.lock().unwrap().push(register);
-        if temper.supersedes {
+        if temper.supersedes && role != RegistrationRole::RESUME {
             let by = InstanceId([0xee; 16]);
             return Superseded { by, back_off_ms: 0, ext: Ext::none() }.into();
         }

@@ -5,7 +5,10 @@ mod fake_broker;
 mod memory_net;
 mod stub_names;
 
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rc_proto::Moment;
 use rc_transport::testing::TestCa;
@@ -14,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::{ClientConfig, Timers};
 use crate::event::EventLog;
-use crate::reach::Reach;
+use crate::reach::{Reach, SourceAddress};
 
 pub(crate) use fake_broker::{FakeBroker, Temper};
 pub(crate) use memory_net::MemoryNet;
@@ -24,17 +27,44 @@ pub(crate) use stub_names::StubNames;
 pub(crate) const SERVICE: &str = "brokers.mesh.test";
 
 /// A clock that follows tokio's time, so that paused time drives everything.
-pub(crate) struct TokioClock(Instant);
+pub(crate) struct TokioClock {
+    start: Instant,
+    slept_ms: Arc<AtomicU64>,
+}
 
 impl TokioClock {
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self::that_sleeps(Arc::default())
+    }
+
+    /// The same, of a machine that has slept this long, which tokio's time does not see.
+    fn that_sleeps(slept_ms: Arc<AtomicU64>) -> Self {
+        Self { start: Instant::now(), slept_ms }
     }
 }
 
 impl Clock for TokioClock {
     fn now(&self) -> Moment {
-        Moment::from_origin(self.0.elapsed())
+        Moment::from_origin(
+            self.start.elapsed() + Duration::from_millis(self.slept_ms.load(Ordering::Relaxed)),
+        )
+    }
+}
+
+/// This machine's address towards everywhere.
+#[derive(Default)]
+pub(crate) struct StubSource(Mutex<Option<IpAddr>>);
+
+impl StubSource {
+    /// From now on it is `address`.
+    pub(crate) fn set(&self, address: &str) {
+        *self.0.lock().unwrap() = Some(address.parse().unwrap());
+    }
+}
+
+impl SourceAddress for StubSource {
+    fn towards(&self, _remote: SocketAddr) -> Option<IpAddr> {
+        *self.0.lock().unwrap()
     }
 }
 
@@ -43,11 +73,20 @@ pub(crate) struct World {
     pub(crate) ca: TestCa,
     pub(crate) net: Arc<MemoryNet>,
     pub(crate) names: Arc<StubNames>,
+    pub(crate) source: Arc<StubSource>,
+    /// How long this machine has slept so far, in ms.
+    pub(crate) slept_ms: Arc<AtomicU64>,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { ca: TestCa::new("mesh.test"), net: Arc::default(), names: Arc::default() }
+        Self {
+            ca: TestCa::new("mesh.test"),
+            net: Arc::default(),
+            names: Arc::default(),
+            source: Arc::default(),
+            slept_ms: Arc::default(),
+        }
     }
 
     /// The collaborators of an endpoint with the identity `path`.
@@ -56,7 +95,8 @@ impl World {
         Arc::new(Reach {
             connector: Connector::new(credentials, Arc::clone(&self.net) as _),
             names: Arc::clone(&self.names) as _,
-            clock: Arc::new(TokioClock::start()),
+            source: Arc::clone(&self.source) as _,
+            clock: Arc::new(TokioClock::that_sleeps(Arc::clone(&self.slept_ms))),
             timers: Timers::default(),
             events: EventLog::default(),
         })
