@@ -102,6 +102,7 @@ fn show_state(status: &Value, output: Output) -> Result<ExitStatus, Failure> {
         ("addresses for others", "/advertised/1"),
         ("accepting", "/accepting"),
         ("stops in ms", "/drain_deadline_ms"),
+        ("stops because of", "/drain_cause"),
         ("load ‰", "/load"),
         ("paths", "/usage/paths"),
         ("registrations", "/usage/registrations"),

@@ -12,7 +12,8 @@
 //! | [`relay`] | the pipe between two legs |
 //! | `recheck` | live peers judged again, credentials replaced |
 //! | `mesh` | links, questions and legs between brokers |
-//! | [`server`](Broker) | assembling, drain, stop |
+//! | [`server`](Broker) | assembling, stop |
+//! | `draining` | who is told that this broker or a peer stops, and when it may |
 //! | [`status`], `admin` | what the admin socket answers |
 //! | [`config`], `command`, `running` | configuration, command line, the life of the daemon |
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod command;
 pub mod config;
 mod control;
 pub mod core;
+mod draining;
 mod links;
 mod listener;
 mod mesh;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rc_daemon::events::{Entry, EventLog, Severity};
 use rc_proto::Moment;
 use rc_proto::wire::message::Pong;
-use rc_proto::wire::{BrokerId, EndpointId, Incarnation, TrustDomain, limits};
+use rc_proto::wire::{BrokerId, EndpointId, Incarnation, TrustDomain};
 use rc_transport::{Clock, Leg};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -148,9 +148,7 @@ impl Node {
 
     /// Other brokers to try, at most as many as a message may carry.
     pub(crate) fn alternates(&self) -> Vec<(BrokerId, String)> {
-        let mut alternates = self.mesh.alternates();
-        alternates.truncate(limits::ALTERNATES_MAX);
-        alternates
+        self.mesh.alternates()
     }
 
     pub(crate) fn event(&self, severity: Severity, kind: &'static str) -> Entry {

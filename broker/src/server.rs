@@ -1,29 +1,25 @@
 //! Assembles a broker and runs it: listeners, mesh, housekeeping, drain.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rc_daemon::events::{EventLog, Severity};
 use rc_proto::identity::ticket::{TicketError, TicketKeys};
+use rc_proto::wire::BrokerId;
 use rc_proto::wire::codes::PathEnd;
-use rc_proto::wire::message::Drain;
-use rc_proto::wire::{BrokerId, Ext, PathId};
 use rc_transport::{
-    AcceptLimits, Acceptor, Clock, Connector, ControlPeer, Credentials, Listener, Net, Resolver,
-    ResolverConfig,
+    AcceptLimits, Acceptor, Clock, Connector, Credentials, Listener, Net, Resolver, ResolverConfig,
 };
 use tokio::sync::Semaphore;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::core::admission::Admission;
-use crate::core::drain::{Phase, slots};
+use crate::core::drain::DrainCause;
 use crate::core::limits::{Limits, Timers};
-use crate::core::paths::PathRequest;
 use crate::links::{ControlLinks, SharedNode};
 use crate::mesh::{Mesh, Seed, draw_incarnation};
-use crate::node::{Lifetime, Node, Own, Presence, Record, lock, millis};
+use crate::node::{Lifetime, Node, Own, Presence, Record, lock};
 use crate::path::{Paths, tell_closed};
 use crate::recheck::{OtherIdentity, recheck, replace};
 use crate::status::{LinkStatus, PathStatus, RegistrationStatus, Status, snapshot};
@@ -35,10 +31,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const ROUNDS_PER_SWEEP: u64 = 30;
 /// Rounds between two judgements of the peers of live connections.
 const ROUNDS_PER_RECHECK: u64 = 5;
-/// How often a draining broker looks whether its last path is gone.
-const DRAIN_POLL: Duration = Duration::from_millis(50);
-/// How long a broker without paths waits for idle Targets to register elsewhere, when there is an elsewhere.
-const IDLE_MOVE_MAX: Duration = Duration::from_secs(3);
 /// Time for tasks to end after they were told.
 const END_MAX: Duration = Duration::from_secs(5);
 
@@ -220,21 +212,6 @@ fn assemble(own: Own, config: BrokerConfig, parts: Parts, tickets: TicketGate) -
     }
 }
 
-/// The slots of the paths that come from or lead to each peer.
-fn slots_by_peer(
-    all: &[(PathRequest, Option<BrokerId>)],
-    slots: &BTreeMap<PathId, u32>,
-) -> BTreeMap<BrokerId, Vec<(PathId, u32)>> {
-    let mut by_peer: BTreeMap<BrokerId, Vec<(PathId, u32)>> = BTreeMap::new();
-    for (request, to) in all {
-        for peer in request.from.iter().chain(to) {
-            let slot = slots.get(&request.path).copied().unwrap_or(0);
-            by_peer.entry(peer.clone()).or_default().push((request.path, slot));
-        }
-    }
-    by_peer
-}
-
 /// Ends idle paths, forgets old rates. One timer for all paths.
 async fn housekeeping(node: SharedNode) {
     let mut tick = interval(HOUSEKEEPING);
@@ -337,77 +314,12 @@ impl RunningBroker {
     /// Idle Targets get a moment to register elsewhere first.
     pub async fn drain(&self) {
         self.begin_drain();
-        let node = &self.node;
-        let phase = node.lifetime.phase();
-        let mut idle_until = None;
-        loop {
-            // A resume may open a path at any moment, also while idle Targets are waited for.
-            while !phase.is_over(node.paths.count(), node.now()) {
-                sleep(DRAIN_POLL).await;
-            }
-            let idle_until = *idle_until.get_or_insert_with(|| node.now() + IDLE_MOVE_MAX);
-            let is_idle_over = node.now() >= idle_until
-                || node.presence.registration_count() == 0
-                || node.mesh.alternates().is_empty();
-            if is_idle_over || phase.is_past(node.now()) {
-                return;
-            }
-            sleep(DRAIN_POLL).await;
-        }
+        crate::draining::wait(&self.node).await;
     }
 
     /// Starts to drain without waiting; a second call changes nothing.
     pub fn begin_drain(&self) {
-        let (node, now) = (&self.node, self.node.now());
-        let deadline = node.timers.drain;
-        let began = node.lifetime.phase.send_if_modified(|phase| {
-            let serves = phase.is_accepting();
-            if serves {
-                *phase = Phase::Draining { deadline: now + deadline };
-            }
-            serves
-        });
-        if !began {
-            return;
-        }
-        let entry = node.event(Severity::Info, "broker.draining").with("paths", node.paths.count());
-        node.record(entry.with("deadline_ms", millis(deadline)));
-        let all = node.paths.requests();
-        let ids: Vec<PathId> = all.iter().map(|(request, _)| request.path).collect();
-        let slots: BTreeMap<PathId, u32> =
-            slots(&ids, deadline, node.timers.drain_spread, &mut rand::rng()).into_iter().collect();
-        node.mesh.send_drain(millis(deadline), &slots_by_peer(&all, &slots));
-        self.tell_endpoints(deadline, &all, &slots);
-    }
-
-    /// Each endpoint gets the slots of its own paths; one without paths moves at once.
-    fn tell_endpoints(
-        &self,
-        deadline: Duration,
-        all: &[(PathRequest, Option<BrokerId>)],
-        slots: &BTreeMap<PathId, u32>,
-    ) {
-        let node = &self.node;
-        let mut by_endpoint: BTreeMap<ControlPeer, Vec<(PathId, u32)>> = BTreeMap::new();
-        for (request, _) in all {
-            let slot = (request.path, slots.get(&request.path).copied().unwrap_or(0));
-            let controller = ControlPeer::Controller(request.controller.clone());
-            by_endpoint.entry(controller).or_default().push(slot);
-            by_endpoint.entry(ControlPeer::Target(request.target.clone())).or_default().push(slot);
-        }
-        let alternates = node.alternates();
-        for (_, link) in node.links.all() {
-            match &link.peer {
-                ControlPeer::Controller(_) | ControlPeer::Target(_) => {}
-                ControlPeer::TrafficManager(_) => continue,
-            }
-            link.handle.send(Drain {
-                deadline_ms: millis(deadline),
-                alternates: alternates.clone(),
-                slots: by_endpoint.get(&link.peer).cloned().unwrap_or_default(),
-                ext: Ext::none(),
-            });
-        }
+        crate::draining::begin(&self.node, DrainCause::Request);
     }
 
     /// Ends everything, and waits until the tasks are gone.

@@ -12,59 +12,13 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rc_broker::{BrokerConfig, RunningBroker};
+use rc_broker::BrokerConfig;
 use rc_proto::wire::Alpn;
 use rc_proto::wire::codes::{PathFailure, Purpose};
 use rc_proto::wire::message::Message;
 use rc_transport::{Credentials, Leg, PathIo};
-use support::{Control, Endpoint, World, eventually, refusal, within};
+use support::{World, eventually, linked, pass, path, refusal, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-async fn linked(brokers: &[&RunningBroker]) {
-    for broker in brokers {
-        let wanted = brokers.len() - 1;
-        eventually("every broker is linked to every other", || {
-            let links = broker.links();
-            links.iter().filter(|link| link.role == "broker" && link.round_trip_us > Some(0)).count()
-                == wanted
-        })
-        .await;
-    }
-}
-
-async fn pass(from: &mut PathIo<Leg>, to: &mut PathIo<Leg>, bytes: &[u8]) {
-    from.write_all(bytes).await.unwrap();
-    from.flush().await.unwrap();
-    let mut got = vec![0; bytes.len()];
-    within(to.read_exact(&mut got)).await.unwrap();
-    assert_eq!(got, bytes);
-}
-
-/// Opens a path with a ClientHello's worth of bytes right behind the request, and returns both ends and the hops.
-async fn path(
-    world: &World,
-    controller: &Endpoint,
-    ingress: &RunningBroker,
-    target: &Endpoint,
-    control: &mut Control,
-    route: &[&RunningBroker],
-) -> (PathIo<Leg>, PathIo<Leg>, Vec<String>) {
-    let mut open = world.open(controller, &target.name);
-    open.route = route.iter().map(|broker| broker.id().clone()).collect();
-    let mut near = controller.open(ingress, &open).await;
-    near.write_all(&[7; 2000]).await.unwrap();
-    near.flush().await.unwrap();
-    let invite = control.invite().await;
-    let mut far = target.join(&invite).await;
-    let hops = within(near.wait_opened()).await.unwrap().hops.iter().map(|(id, _)| id.to_string()).collect();
-    within(far.wait_opened()).await.unwrap();
-    let mut early = vec![0; 2000];
-    within(far.read_exact(&mut early)).await.unwrap();
-    assert_eq!(early, [7; 2000]);
-    pass(&mut near, &mut far, b"there").await;
-    pass(&mut far, &mut near, b"and back").await;
-    (near, far, hops)
-}
 
 #[tokio::test]
 async fn a_target_at_another_broker_is_located_and_reached() {
@@ -349,11 +303,73 @@ async fn a_draining_broker_takes_no_new_path_from_a_peer_and_says_when_those_tha
     let mut control = target.registered(&second).await;
     let mut alice = controller.control(&first).await;
     let (_near, _far, _) = path(&world, &controller, &first, &target, &mut control, &[]).await;
-    let open = first.paths()[0].path;
+    let crossing = first.paths()[0].path;
     second.begin_drain();
     let Message::Drain(drain) = alice.next().await else { panic!() };
     let told: Vec<_> = drain.slots.iter().map(|(path, slot)| (path.to_string(), *slot)).collect();
-    assert_eq!(told, [(open.to_string(), 0)]);
-    let mut near = controller.open(&first, &world.open(&controller, "pc-1")).await;
-    assert_eq!(refusal(&mut near).await, PathFailure::DRAINING);
+    assert_eq!(told, [(crossing.to_string(), 0)]);
+    let mut open = world.open(&controller, "pc-1");
+    open.deadline_ms = 400;
+    assert_eq!(refusal(&mut controller.open(&first, &open).await).await, PathFailure::DRAINING);
+}
+
+#[tokio::test]
+async fn a_parked_resume_is_woken_by_the_instance_that_it_names_alone() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let controller = world.endpoint("controller/alice");
+    let (other, wanted) = (world.endpoint("target/pc-1"), world.endpoint("target/pc-1"));
+    let mut open = world.open(&controller, "pc-1");
+    open.purpose = Purpose::RESUME;
+    open.instance = Some(wanted.instance());
+    let mut near = controller.open(&first, &open).await;
+    eventually("the open is there", || first.paths().len() == 1).await;
+    let _of_other = other.registered(&first).await;
+    let mut at_second = wanted.control(&second).await;
+    assert!(matches!(at_second.ask(wanted.register(1)).await, Message::Registered(_)));
+    let _far = wanted.join(&at_second.invite().await).await;
+    within(near.wait_opened()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_open_that_hangs_on_a_named_route_follows_the_target_to_where_it_registers() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let second = world.broker_with("eu/b2", &[&first], |_| {}).await;
+    let third = world.broker_with("us/b3", &[&first, &second], |_| {}).await;
+    linked(&[&first, &second, &third]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut deaf = target.control(&second).await;
+    let mut register = target.register(1);
+    register.role = rc_proto::wire::codes::RegistrationRole::STANDBY;
+    assert!(matches!(deaf.ask(register).await, Message::Registered(_)));
+    let mut open = world.open(&controller, "pc-1");
+    open.route = vec![second.id().clone()];
+    let mut near = controller.open(&first, &open).await;
+    deaf.invite().await;
+    let mut at_third = target.control(&third).await;
+    assert!(matches!(at_third.ask(target.register(2)).await, Message::Registered(_)));
+    let _far = target.join(&at_third.invite().await).await;
+    let opened = within(near.wait_opened()).await.unwrap();
+    assert_eq!(opened.hops.last().map(|(broker, _)| broker), Some(third.id()));
+}
+
+#[tokio::test]
+async fn a_resume_is_told_at_once_that_a_peer_did_not_answer() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    let peer = world.endpoint("broker/us/b2");
+    let mut stream = rc_transport::MessageStream::over(peer.dial(&first, Alpn::Mesh).await);
+    let mut hello = support::hello();
+    hello.incarnation = rc_proto::wire::Incarnation(9);
+    stream.send(&hello.into()).await.unwrap();
+    eventually("the peer is linked", || first.status().mesh.linked == 1).await;
+    let controller = world.endpoint("controller/alice");
+    let mut open = world.open(&controller, "pc-1");
+    open.purpose = Purpose::RESUME;
+    let began = std::time::Instant::now();
+    assert_eq!(refusal(&mut controller.open(&first, &open).await).await, PathFailure::PARTIAL);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

@@ -1,17 +1,46 @@
-//! When this broker stops, and when each path has to move.
+//! When this broker stops, when each path has to move, and who is told that a broker on its path stops.
 //!
 //! ```text
-//! Serving --request--> Draining{deadline} --no path left, or deadline--> over
+//! Serving --request, or a worker that is stuck--> Draining{deadline} --may_stop--> over
 //! ```
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::Rng;
 use rc_proto::Moment;
-use rc_proto::wire::PathId;
+use rc_proto::wire::{BrokerId, EndpointId, PathId};
+
+use super::paths::{Part, PathRequest};
 
 /// Of the time to the deadline, the part in which paths start to move; the rest is for the moves themselves.
 const SPREAD_SHARE: u32 = 2;
+/// How long a broker without paths waits for idle Targets to register elsewhere, when there is an elsewhere.
+const IDLE_MOVE_MAX: Duration = Duration::from_secs(3);
+/// How long after a path broke its session may still come back: a Target keeps a detached session for so long.
+pub const SESSION_KEPT: Duration = Duration::from_secs(150);
+/// Slots that one Drain carries; more go into further ones.
+pub const SLOTS_PER_DRAIN_MAX: usize = 1_000;
+
+/// Why a broker drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainCause {
+    /// An operator, or whoever runs the process, asked for it.
+    Request,
+    /// One of its workers is stuck.
+    StuckWorker,
+}
+
+impl DrainCause {
+    /// As events and `status` name it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::StuckWorker => "stuck-worker",
+        }
+    }
+}
 
 /// Whether the broker serves or is about to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +52,22 @@ pub enum Phase {
     Draining {
         /// When it stops at the latest.
         deadline: Moment,
+        /// Why.
+        cause: DrainCause,
     },
+}
+
+/// What a draining broker still has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remains {
+    /// Paths open or opening.
+    pub paths: usize,
+    /// Registrations.
+    pub registrations: usize,
+    /// Whether another broker takes what leaves here.
+    pub has_alternate: bool,
+    /// Whether a path broke lately, so that its session may come back.
+    pub broke_lately: bool,
 }
 
 impl Phase {
@@ -39,27 +83,95 @@ impl Phase {
     pub fn deadline_ms(self, now: Moment) -> Option<u32> {
         match self {
             Self::Serving => None,
-            Self::Draining { deadline } => {
+            Self::Draining { deadline, .. } => {
                 Some(u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX))
             }
         }
     }
 
-    /// Whether the deadline is over.
-    pub fn is_past(self, now: Moment) -> bool {
+    /// Why it drains.
+    pub fn cause(self) -> Option<DrainCause> {
         match self {
-            Self::Serving => false,
-            Self::Draining { deadline } => now >= deadline,
+            Self::Serving => None,
+            Self::Draining { cause, .. } => Some(cause),
         }
     }
 
-    /// Whether it may stop now.
-    pub fn is_over(self, open_paths: usize, now: Moment) -> bool {
-        match self {
-            Self::Serving => false,
-            Self::Draining { .. } => open_paths == 0 || self.is_past(now),
+    /// Whether it may stop now. `empty_since` is when the last path went, unless there is one.
+    ///
+    /// With another broker to go to, the last path is the end, but for a moment in which idle Targets move. Without
+    /// one, sessions that lost their path may come back only here, up to the deadline.
+    pub fn may_stop(self, remains: Remains, empty_since: Option<Moment>, now: Moment) -> bool {
+        let Self::Draining { deadline, .. } = self else { return false };
+        if now >= deadline {
+            return true;
+        }
+        let Some(empty_since) = empty_since.filter(|_| remains.paths == 0) else { return false };
+        if remains.has_alternate {
+            remains.registrations == 0 || now >= empty_since + IDLE_MOVE_MAX
+        } else {
+            !remains.broke_lately
         }
     }
+}
+
+/// Who has to hear that a broker on its path stops.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hearer {
+    /// The Controller, over its control links here.
+    Controller(EndpointId),
+    /// The Target, over its control links here.
+    Target(EndpointId),
+    /// The next broker on the way to one of them.
+    Peer(BrokerId),
+}
+
+/// The slots that each hearer is told when this broker itself stops. `paths` are all paths here, each with the broker
+/// that it leads to.
+pub fn own_hearers(
+    paths: &[(PathRequest, Option<BrokerId>)],
+    slots: &BTreeMap<PathId, u32>,
+) -> BTreeMap<Hearer, Vec<(PathId, u32)>> {
+    let mut hearers: BTreeMap<Hearer, Vec<(PathId, u32)>> = BTreeMap::new();
+    for (request, to) in paths {
+        let slot = (request.path, slots.get(&request.path).copied().unwrap_or(0));
+        let near = request.from.clone().map(Hearer::Peer);
+        let far = to.clone().map(Hearer::Peer);
+        let ends = [Hearer::Controller(request.controller.clone()), Hearer::Target(request.target.clone())];
+        for hearer in ends.into_iter().chain(near).chain(far) {
+            hearers.entry(hearer).or_default().push(slot);
+        }
+    }
+    hearers
+}
+
+/// The slots that each hearer is told when `peer` says that these paths have to move, because it stops or because a
+/// broker behind it does. The word goes on along each path, away from `peer`; what does not cross `peer` is left out.
+pub fn hearers_behind(
+    peer: &BrokerId,
+    slots: &[(PathId, u32)],
+    paths: &[(PathRequest, Option<BrokerId>)],
+) -> BTreeMap<Hearer, Vec<(PathId, u32)>> {
+    let slots: BTreeMap<PathId, u32> = slots.iter().copied().collect();
+    let mut hearers: BTreeMap<Hearer, Vec<(PathId, u32)>> = BTreeMap::new();
+    for (request, to) in paths {
+        let Some(slot) = slots.get(&request.path) else { continue };
+        let hearer = if to.as_ref() == Some(peer) {
+            match (request.part, &request.from) {
+                (Part::Transit, Some(from)) => Hearer::Peer(from.clone()),
+                (Part::Ingress, _) | (Part::Transit, None) => Hearer::Controller(request.controller.clone()),
+            }
+        } else if request.from.as_ref() == Some(peer) {
+            match to {
+                Some(next) => Hearer::Peer(next.clone()),
+                None => Hearer::Target(request.target.clone()),
+            }
+        } else {
+            continue;
+        };
+        hearers.entry(hearer).or_default().push((request.path, *slot));
+    }
+    hearers
 }
 
 /// Gives each path its slot for moving, in ms from now: evenly over `spread` (at most half of the time to the
@@ -119,16 +231,97 @@ mod tests {
         assert_eq!(slots(&[], spread, spread, &mut rng), []);
     }
 
+    fn at(seconds: u64) -> Moment {
+        Moment::from_origin(Duration::from_secs(seconds))
+    }
+
+    const DRAINING: Phase = Phase::Draining {
+        deadline: Moment::from_origin(Duration::from_secs(60)),
+        cause: DrainCause::Request,
+    };
+    const NOTHING: Remains = Remains { paths: 0, registrations: 0, has_alternate: true, broke_lately: false };
+
     #[test]
     fn a_draining_broker_stops_with_its_last_path_or_at_the_deadline() {
-        let now = Moment::ORIGIN;
-        let deadline = now + Duration::from_secs(60);
-        let draining = Phase::Draining { deadline };
-        assert!(!Phase::Serving.is_over(0, now));
-        assert!(draining.is_over(0, now));
-        assert!(!draining.is_over(1, now + Duration::from_millis(59_999)));
-        assert!(draining.is_over(1, deadline));
-        assert_eq!(draining.deadline_ms(now), Some(60_000));
-        assert!(!draining.is_accepting());
+        assert!(!Phase::Serving.may_stop(NOTHING, Some(at(0)), at(90)));
+        assert!(DRAINING.may_stop(NOTHING, Some(at(1)), at(1)));
+        let one_path = Remains { paths: 1, ..NOTHING };
+        assert!(!DRAINING.may_stop(one_path, None, at(59)));
+        assert!(DRAINING.may_stop(one_path, None, at(60)));
+        assert_eq!(DRAINING.deadline_ms(at(0)), Some(60_000));
+        assert!(!DRAINING.is_accepting());
+    }
+
+    #[test]
+    fn idle_targets_get_a_moment_to_move_when_there_is_an_elsewhere() {
+        let idle = Remains { registrations: 1, ..NOTHING };
+        assert!(!DRAINING.may_stop(idle, Some(at(10)), at(12)));
+        assert!(DRAINING.may_stop(idle, Some(at(10)), at(13)));
+        assert!(DRAINING.may_stop(Remains { has_alternate: false, ..idle }, Some(at(10)), at(10)));
+    }
+
+    #[test]
+    fn without_an_alternate_a_broken_session_may_come_back_up_to_the_deadline() {
+        let last = Remains { has_alternate: false, broke_lately: true, ..NOTHING };
+        assert!(!DRAINING.may_stop(last, Some(at(1)), at(59)));
+        assert!(DRAINING.may_stop(last, Some(at(1)), at(60)));
+        assert!(DRAINING.may_stop(Remains { has_alternate: true, ..last }, Some(at(1)), at(1)));
+    }
+
+    fn broker(name: &str) -> BrokerId {
+        format!("r/{name}").parse().unwrap()
+    }
+
+    /// The path as the broker between `from` and `to` knows it.
+    fn crossing(number: u8, from: Option<&str>, to: Option<&str>) -> (PathRequest, Option<BrokerId>) {
+        let request = PathRequest {
+            path: PathId([number; 16]),
+            controller: "alice".parse().unwrap(),
+            target: "pc-1".parse().unwrap(),
+            purpose: rc_proto::wire::codes::Purpose::NEW,
+            lane: rc_proto::wire::codes::Lane::INTERACTIVE,
+            part: if from.is_some() { Part::Transit } else { Part::Ingress },
+            from: from.map(broker),
+        };
+        (request, to.map(broker))
+    }
+
+    #[test]
+    fn both_sides_of_every_path_hear_that_a_broker_stops() {
+        let slots = [(PathId([1; 16]), 7)].into_iter().collect();
+        let told = own_hearers(&[crossing(1, Some("a"), Some("c")), crossing(2, None, None)], &slots);
+        let (one, two) = ((PathId([1; 16]), 7), (PathId([2; 16]), 0));
+        let expected = [
+            (Hearer::Controller("alice".parse().unwrap()), vec![one, two]),
+            (Hearer::Target("pc-1".parse().unwrap()), vec![one, two]),
+            (Hearer::Peer(broker("a")), vec![one]),
+            (Hearer::Peer(broker("c")), vec![one]),
+        ];
+        assert_eq!(told, expected.into_iter().collect());
+    }
+
+    #[test]
+    fn the_word_goes_on_along_the_path_away_from_whoever_sent_it() {
+        let slots: Vec<_> = (1..=4).map(|number| (PathId([number; 16]), u32::from(number))).collect();
+        let paths = [
+            crossing(1, Some("a"), Some("c")),
+            crossing(2, None, Some("c")),
+            crossing(3, Some("c"), None),
+            crossing(4, Some("a"), None),
+            crossing(5, Some("a"), Some("c")),
+        ];
+        let told = hearers_behind(&broker("c"), &slots, &paths);
+        let expected = [
+            (Hearer::Peer(broker("a")), vec![(PathId([1; 16]), 1)]),
+            (Hearer::Controller("alice".parse().unwrap()), vec![(PathId([2; 16]), 2)]),
+            (Hearer::Target("pc-1".parse().unwrap()), vec![(PathId([3; 16]), 3)]),
+        ];
+        assert_eq!(told, expected.into_iter().collect());
+        let told = hearers_behind(&broker("a"), &slots, &paths);
+        let expected = [
+            (Hearer::Peer(broker("c")), vec![(PathId([1; 16]), 1)]),
+            (Hearer::Target("pc-1".parse().unwrap()), vec![(PathId([4; 16]), 4)]),
+        ];
+        assert_eq!(told, expected.into_iter().collect());
     }
 }

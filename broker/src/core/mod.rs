@@ -8,11 +8,13 @@
 //! | [`search`] | which brokers an open is tried through, and with which failure it ends |
 //! | [`routing`] | how a named route is followed hop by hop |
 //! | [`paths`] | which paths are open, how many an identity has, which are idle |
-//! | [`drain`] | when each path has to move |
+//! | [`drain`] | when each path has to move, who is told, when this broker may stop |
+//! | [`alternates`] | which other brokers an endpoint is named |
 //! | [`load`] | the load that probes report |
 //! | [`limits`] | the limits that an operator may change |
 
 pub mod admission;
+pub mod alternates;
 pub mod drain;
 pub mod limits;
 pub mod load;

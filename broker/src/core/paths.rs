@@ -92,6 +92,7 @@ pub struct PathTable<H> {
     by_path: BTreeMap<PathId, Vec<EntryId>>,
     next: u64,
     limit: usize,
+    broke_at: Option<Moment>,
 }
 
 impl<H: Clone> PathTable<H> {
@@ -103,6 +104,7 @@ impl<H: Clone> PathTable<H> {
             by_path: BTreeMap::new(),
             next: 0,
             limit,
+            broke_at: None,
         }
     }
 
@@ -147,6 +149,16 @@ impl<H: Clone> PathTable<H> {
         forget(&mut self.by_controller, &ended.request.controller, id);
         forget(&mut self.by_path, &ended.request.path, id);
         Some(ended)
+    }
+
+    /// A path ended that neither endpoint had closed: its session may come back.
+    pub fn note_broken(&mut self, now: Moment) {
+        self.broke_at = Some(now);
+    }
+
+    /// Whether a path broke within `span`.
+    pub fn broke_within(&self, span: Duration, now: Moment) -> bool {
+        self.broke_at.is_some_and(|at| now.since(at) <= span)
     }
 
     /// How many there are.
@@ -254,6 +266,16 @@ mod tests {
         assert!(table.begin(transit, (), at(0)).is_ok());
         assert_eq!(table.of_path(PathId([1; 16])).count(), 2);
         assert_eq!(table.of_path(PathId([2; 16])).count(), 0);
+    }
+
+    #[test]
+    fn a_path_that_broke_is_remembered_for_a_while() {
+        let mut table = PathTable::<()>::new(9);
+        let span = Duration::from_secs(150);
+        assert!(!table.broke_within(span, at(0)));
+        table.note_broken(at(10));
+        assert!(table.broke_within(span, at(160)));
+        assert!(!table.broke_within(span, at(161)));
     }
 
     #[test]

@@ -74,14 +74,18 @@ pub struct Search {
     asked: Asked,
     park_until: Moment,
     failure: Option<PathFailure>,
+    /// The Target is at a broker that drains: it will be elsewhere in a moment.
+    is_moving: bool,
 }
 
 impl Search {
-    /// A search that parks until `park_until` at the latest. An empty `route` asks to locate.
+    /// A search that parks until `park_until` at the latest. An empty `route` asks to locate, and so does one over a
+    /// broker to avoid.
     pub fn new(purpose: Purpose, route: Vec<BrokerId>, avoid: Vec<BrokerId>, park_until: Moment) -> Self {
+        let is_usable = !route.is_empty() && !route.iter().any(|broker| avoid.contains(broker));
         Self {
             purpose,
-            named: (!route.is_empty()).then_some(route),
+            named: is_usable.then_some(route),
             avoid,
             candidates: Vec::new(),
             tried: Vec::new(),
@@ -90,6 +94,7 @@ impl Search {
             asked: Asked::No,
             park_until,
             failure: None,
+            is_moving: false,
         }
     }
 
@@ -132,8 +137,10 @@ impl Search {
 
     /// An attempt through another broker failed.
     pub fn attempt_failed(&mut self, code: PathFailure) {
-        if !matches!(code, PathFailure::NOT_HERE | PathFailure::NOT_FOUND) {
-            self.failure = Some(code);
+        match code {
+            PathFailure::NOT_HERE | PathFailure::NOT_FOUND => {}
+            PathFailure::DRAINING => self.is_moving = true,
+            _ => self.failure = Some(code),
         }
     }
 
@@ -173,7 +180,7 @@ impl Search {
             return Step::Fail(code);
         }
         let is_partial = matches!(self.asked, Asked::Yes { unknown } if unknown > 0);
-        if !view.is_mesh_healthy {
+        if !view.is_mesh_healthy && !self.is_moving {
             return Step::Fail(PathFailure::ISOLATED);
         }
         if is_partial && self.purpose == Purpose::RESUME {
@@ -182,7 +189,11 @@ impl Search {
         if now < self.park_until {
             return Step::Park(self.park_until);
         }
-        Step::Fail(if is_partial { PathFailure::PARTIAL } else { PathFailure::NOT_FOUND })
+        Step::Fail(match (self.is_moving, is_partial) {
+            (true, _) => PathFailure::DRAINING,
+            (false, true) => PathFailure::PARTIAL,
+            (false, false) => PathFailure::NOT_FOUND,
+        })
     }
 
     /// The next broker that said it holds the Target: for a second attempt beside a slow one.
@@ -329,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_hard_failure_is_reported_rather_than_parked() {
-        for code in [PathFailure::BUSY, PathFailure::UNAUTHORIZED, PathFailure::DRAINING] {
+        for code in [PathFailure::BUSY, PathFailure::UNAUTHORIZED] {
             let mut search = search(Purpose::NEW, &[]);
             search.add_candidates([candidate("b", P, 1)]);
             assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker("b")]));
@@ -341,10 +352,36 @@ mod tests {
     }
 
     #[test]
+    fn a_target_at_a_draining_broker_is_waited_for_elsewhere() {
+        for (purpose, unknown) in [(Purpose::NEW, 0), (Purpose::HANDOVER, 1)] {
+            let mut search = search(purpose, &["b"]);
+            assert_eq!(search.next(HEALTHY, at(0)), Step::Along(vec![broker("b")]));
+            search.attempt_failed(PathFailure::DRAINING);
+            assert_eq!(search.next(HEALTHY, at(0)), Step::Locate);
+            search.located([], unknown);
+            assert_eq!(search.next(HEALTHY, at(0)), Step::Park(at(10_000)));
+            search.woken();
+            search.add_candidates([candidate("c", P, 1)]);
+            assert_eq!(search.next(HEALTHY, at(5)), Step::Along(vec![broker("c")]));
+            search.attempt_failed(PathFailure::NOT_HERE);
+            assert_eq!(search.next(HEALTHY, at(10_000)), Step::Locate);
+            search.located([], 0);
+            assert_eq!(search.next(HEALTHY, at(10_000)), Step::Fail(PathFailure::DRAINING));
+        }
+    }
+
+    #[test]
+    fn a_route_over_a_broker_to_avoid_is_not_taken() {
+        let route = vec![broker("b"), broker("c")];
+        let mut search = Search::new(Purpose::RESUME, route, vec![broker("c")], at(100));
+        assert_eq!(search.next(HEALTHY, at(0)), Step::Locate);
+    }
+
+    #[test]
     fn a_hard_failure_from_a_stale_announcement_does_not_hide_the_target() {
         let mut here = search(Purpose::NEW, &["b"]);
         assert_eq!(here.next(HEALTHY, at(0)), Step::Along(vec![broker("b")]));
-        here.attempt_failed(PathFailure::DRAINING);
+        here.attempt_failed(PathFailure::UNAUTHORIZED);
         assert_eq!(here.next(View { is_here: true, ..HEALTHY }, at(0)), Step::InviteHere);
         here.invite_failed(Some(PathFailure::BUSY));
         assert_eq!(here.next(View { is_here: true, ..HEALTHY }, at(0)), Step::Locate);

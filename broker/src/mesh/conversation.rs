@@ -1,16 +1,15 @@
 //! What is said on a mesh link once it stands: pings each second, answers, announcements and gossip, and between
 //! them what is registered here already.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use rand::Rng;
 use rc_daemon::clock::unix_ms;
 use rc_daemon::events::Severity;
 use rc_proto::mesh::members::GOSSIP_INTERVAL;
-use rc_proto::wire::message::{Announce, Drain, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong};
-use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId, limits};
-use rc_transport::{ControlPeer, Exchange, FramingError, Leg, MessageStream};
+use rc_proto::wire::message::{Announce, Here, Locate, Matrix, Message, NotHere, Peers, Ping, Pong};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, limits};
+use rc_transport::{Exchange, FramingError, Leg, MessageStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::locate::Answer;
 use super::{PeerLink, announcement};
 use crate::control::{tell_superseded, wake};
-use crate::core::paths::Part;
+use crate::core::alternates::PeerReport;
 use crate::core::registry::{Hint, Registration};
 use crate::core::standing::Claim;
+use crate::draining;
 use crate::links::{ControlHandle, SharedNode};
 use crate::node::{Node, lock, micros};
 
@@ -177,9 +177,10 @@ impl Running<'_> {
                 lock(&node.mesh.state).matrix.handle_row(self.peer, &matrix.round_trips, now);
             }
             Message::Drain(drain) => {
-                lock(&node.mesh.state).members.handle_drain(self.peer);
-                node.record(node.event(Severity::Info, "mesh.draining").with_text("peer", self.peer));
-                self.pass_on(&drain);
+                if !drain.is_passed_on() && lock(&node.mesh.state).members.handle_drain(self.peer) {
+                    node.record(node.event(Severity::Info, "mesh.draining").with_text("peer", self.peer));
+                }
+                draining::pass_on(node, self.peer, &drain);
             }
             // Revocation lists and score reports are passed on by a later version; the table of roles lets no peer
             // send anything else on a mesh link.
@@ -188,30 +189,9 @@ impl Running<'_> {
         None
     }
 
-    /// The Controllers whose paths lead from here over a peer that drains are told: no one else tells them.
-    fn pass_on(&self, drain: &Drain) {
-        let node = self.node;
-        let mut slots: BTreeMap<EndpointId, Vec<(PathId, u32)>> = BTreeMap::new();
-        for (request, to) in node.paths.requests() {
-            if request.part == Part::Ingress && to.as_ref() == Some(self.peer) {
-                let slot = drain.slots.iter().find(|(path, _)| *path == request.path);
-                let slot = slot.map_or(0, |(_, slot)| *slot);
-                slots.entry(request.controller).or_default().push((request.path, slot));
-            }
-        }
-        let mut alternates = node.alternates();
-        alternates.retain(|(broker, _)| broker != self.peer);
-        for (controller, slots) in slots {
-            let (deadline_ms, alternates) = (drain.deadline_ms, alternates.clone());
-            let drain = Drain { deadline_ms, alternates, slots, ext: Ext::none() }.of_peer(self.peer);
-            for link in node.links.of(&ControlPeer::Controller(controller)) {
-                link.send(drain.clone());
-            }
-        }
-    }
-
     fn measured(&mut self, pong: &Pong) {
-        self.link.load.store(pong.load.into(), Ordering::Relaxed);
+        *lock(&self.link.report) =
+            PeerReport { load: pong.load, accepting: pong.accepting, mesh_healthy: pong.mesh_healthy };
         let Some((nonce, sent)) = self.ping else { return };
         if nonce != pong.nonce {
             return;

@@ -163,7 +163,7 @@ fn stand(
         dialled,
         certificate: Arc::new(up.certificate),
         round_trip_us: Arc::new(AtomicU32::new(up.round_trip_us)),
-        load: Arc::new(AtomicU32::new(0)),
+        report: Arc::default(),
     };
     let mut state = lock(&mesh.state);
     match state.members.handle_linked(&up.peer, up.claim, up.hint, node.now()) {

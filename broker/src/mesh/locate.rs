@@ -64,15 +64,24 @@ impl Drop for OpenQuery<'_> {
     }
 }
 
+/// What the peers said.
+#[derive(Debug, Default)]
+pub(crate) struct Located {
+    /// Where the Target is, best first.
+    pub(crate) found: Vec<Candidate>,
+    /// The peers that did not answer in time, when nobody has it.
+    pub(crate) unknown: Vec<BrokerId>,
+}
+
 impl Mesh {
-    /// Asks every linked peer. Returns where the Target is, best first, and how many peers did not answer in time.
+    /// Asks every linked peer.
     pub(crate) async fn locate(
         &self,
         node: &Node,
         target: &EndpointId,
         instance: Option<InstanceId>,
         purpose: Purpose,
-    ) -> (Vec<Candidate>, usize) {
+    ) -> Located {
         let links = self.links();
         let peers: Vec<_> = links.iter().map(|(id, link)| (id.clone(), link.round_trip())).collect();
         let number = self.queries.next.fetch_add(1, Ordering::Relaxed);
@@ -90,11 +99,12 @@ impl Mesh {
             match query.poll_event() {
                 Some(LocateEvent::Found(best)) => {
                     let others = std::iter::from_fn(|| query.next_positive());
-                    return (std::iter::once(best).chain(others).map(candidate_of).collect(), 0);
+                    let found = std::iter::once(best).chain(others).map(candidate_of).collect();
+                    return Located { found, unknown: Vec::new() };
                 }
-                Some(LocateEvent::NotFound { .. }) => return (Vec::new(), 0),
-                Some(LocateEvent::Partial { .. }) => return (Vec::new(), 1),
-                Some(LocateEvent::Ended) => return (Vec::new(), usize::from(query.has_unknown())),
+                Some(LocateEvent::NotFound { .. } | LocateEvent::Partial { .. } | LocateEvent::Ended) => {
+                    return Located { found: Vec::new(), unknown: query.unknown().cloned().collect() };
+                }
                 None => {}
             }
             let wait = query.poll_timeout().map_or(Duration::from_secs(1), |at| at.since(node.now()));

@@ -16,14 +16,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rc_proto::Moment;
-use rc_proto::mesh::{Dialling, Matrix, Members, MeshCounts, RouteRequest, locate as locate_rules};
+use rc_proto::mesh::{
+    Dialling, Matrix, MemberHint, Members, MeshCounts, RouteRequest, locate as locate_rules,
+};
 use rc_proto::wire::codes::RegistrationRole;
-use rc_proto::wire::message::{Announce, CertificateRef, Drain, Message};
-use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation, PathId};
+use rc_proto::wire::message::{Announce, CertificateRef, Message};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation};
 use rc_transport::{Connector, Credentials, Resolver};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::core::alternates::{self, Alternate, PeerReport};
 use crate::core::registry::Hint;
 use crate::core::search::Candidate;
 use crate::core::standing::Claim;
@@ -31,6 +34,7 @@ use crate::node::{Node, lock, micros};
 
 pub(crate) use dial::run as run_dialling;
 pub(crate) use link::{draw_incarnation, serve_accepted};
+pub(crate) use locate::Located;
 
 /// Messages that wait for one peer's writer; a link that is further behind is closed and comes back with everything
 /// announced anew.
@@ -69,7 +73,7 @@ pub(crate) struct PeerLink {
     pub(crate) dialled: bool,
     certificate: Arc<CertificateRef>,
     round_trip_us: Arc<AtomicU32>,
-    load: Arc<AtomicU32>,
+    report: Arc<Mutex<PeerReport>>,
 }
 
 impl PeerLink {
@@ -89,7 +93,11 @@ impl PeerLink {
         Duration::from_micros(self.round_trip_us().into())
     }
 
-    fn send(&self, message: impl Into<Message>) {
+    fn report(&self) -> PeerReport {
+        *lock(&self.report)
+    }
+
+    pub(crate) fn send(&self, message: impl Into<Message>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message.into()) {
             self.close.cancel();
         }
@@ -171,18 +179,14 @@ impl Mesh {
         lock(&self.state).links.iter().map(|(id, link)| (id.clone(), link.clone())).collect()
     }
 
-    /// Peers that take what is routed to them, the least loaded first, with their names.
+    /// Peers that take what is routed to them, best first, with their names.
     pub(crate) fn alternates(&self) -> Vec<(BrokerId, String)> {
         let state = lock(&self.state);
-        let load = |id: &BrokerId| state.links.get(id).map_or(0, |link| link.load.load(Ordering::Relaxed));
-        let mut found: Vec<_> = state
-            .members
-            .linked()
-            .filter(|(_, hint)| hint.name.len() <= rc_proto::wire::limits::TEXT_BYTES_MAX)
-            .map(|(id, hint)| (load(id), id.clone(), hint.name.clone()))
-            .collect();
-        found.sort();
-        found.into_iter().map(|(_, id, name)| (id, name)).collect()
+        let alternate = |(id, hint): (&BrokerId, &MemberHint)| {
+            let report = state.links.get(id)?.report();
+            Some(Alternate { broker: id.clone(), name: hint.name.clone(), report })
+        };
+        alternates::ranked(&self.own, state.members.linked().filter_map(alternate).collect())
     }
 
     /// The measured round trip to a peer in µs, 0 when there is none.
@@ -216,12 +220,7 @@ impl Mesh {
             target: &[(last.clone(), Duration::ZERO)],
             avoid,
         };
-        let load = |id: &BrokerId| {
-            state
-                .links
-                .get(id)
-                .map_or(0, |link| u16::try_from(link.load.load(Ordering::Relaxed)).unwrap_or(u16::MAX))
-        };
+        let load = |id: &BrokerId| state.links.get(id).map_or(0, |link| link.report().load);
         let found = request.cheapest(&state.matrix, load, now);
         let found = found.map(|route| route.after_ingress().to_vec());
         found
@@ -235,11 +234,11 @@ impl Mesh {
         self.send_all(&message.into());
     }
 
-    /// Tells every peer that this broker is about to stop, and when the paths between the two are to move.
-    pub(crate) fn send_drain(&self, deadline_ms: u32, slots: &BTreeMap<BrokerId, Vec<(PathId, u32)>>) {
-        for (peer, link) in self.links() {
-            let slots = slots.get(&peer).cloned().unwrap_or_default();
-            link.send(Drain { deadline_ms, alternates: Vec::new(), slots, ext: Ext::none() });
+    /// Tells one peer, when it is linked.
+    pub(crate) fn send_to(&self, peer: &BrokerId, message: impl Into<Message>) {
+        let link = lock(&self.state).links.get(peer).cloned();
+        if let Some(link) = link {
+            link.send(message);
         }
     }
 

@@ -2,32 +2,29 @@
 
 use std::time::Duration;
 
+use rc_proto::wire::EndpointId;
 use rc_proto::wire::codes::{PathFailure, Purpose};
 use rc_proto::wire::message::OpenPath;
-use rc_proto::wire::{BrokerId, EndpointId};
 use rc_transport::Leg;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::early::EarlyBytes;
-use super::far::{AttemptFault, FarEnd, OpenContext, along, invite, open_deadline};
+use super::far::{FarEnd, OpenContext, open_deadline};
 use super::opening::{
     PathGuard, Refusal, Stopped, judge_ticket, refuse, refuse_new_while_draining, splice, too_much_early,
     while_near_lives,
 };
+use super::race::{Attempt, attempts};
+use super::watch::{Look, Watch};
 use crate::core::paths::{Part, PathRequest};
-use crate::core::registry::{Found, ParkId, Registration, Settled};
+use crate::core::registry::Settled;
 use crate::core::routing::check_named_route;
-use crate::core::search::{Candidate, Search, Step, View};
-use crate::links::{ControlHandle, SharedNode};
-use crate::mesh::hedge_after;
+use crate::core::search::{Search, Step, View};
+use crate::links::SharedNode;
 use crate::node::{lock, millis};
 
 /// Time for a control link that takes no more messages to leave the registry.
 const LEAVING: Duration = Duration::from_millis(50);
-/// Attempts of one open at a time.
-const ATTEMPTS_MAX: usize = 3;
 
 pub(super) async fn serve(
     node: SharedNode,
@@ -89,32 +86,10 @@ fn admit(node: &SharedNode, controller: &EndpointId, near: &Leg, open: &OpenPath
     refuse_new_while_draining(node, open)
 }
 
-/// A watch for the Target, taken back when the search ends.
-struct Watch {
-    node: SharedNode,
-    target: EndpointId,
-    park: ParkId,
-    woken: oneshot::Receiver<()>,
-    /// The receiver has given its one answer.
-    is_woken: bool,
-}
-
-impl Watch {
-    fn was_woken(&mut self) -> bool {
-        self.is_woken || !matches!(self.woken.try_recv(), Err(oneshot::error::TryRecvError::Empty))
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        drop(self.node.presence.unpark(&self.target, self.park));
-    }
-}
-
 /// Runs the search to a far end or a failure. The watch stays installed from the first look-up on, so a registration
 /// that comes at any moment is seen.
 async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
-    let (node, target) = (SharedNode::clone(&context.node), context.open.target.clone());
+    let node = SharedNode::clone(&context.node);
     let mut search = begin_search(&context);
     let mut watch: Option<Watch> = None;
     loop {
@@ -122,25 +97,10 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
             watch = None;
             search.woken();
         }
-        let registration = if watch.is_some() {
-            node.presence.find(&target, context.open.instance)
-        } else {
-            let (wake, woken) = oneshot::channel();
-            match node.presence.find_or_park(&target, context.open.instance, wake) {
-                Found::Here(registration) => Some(registration),
-                Found::Parked { park, hints } => {
-                    search.add_candidates(node.mesh.candidates(&hints));
-                    watch = Some(Watch {
-                        node: SharedNode::clone(&node),
-                        target: target.clone(),
-                        park,
-                        woken,
-                        is_woken: false,
-                    });
-                    None
-                }
-                Found::Full => return Err(busy()),
-            }
+        let registration = match Watch::look(&context, &mut watch, &mut search) {
+            Look::Here(registration) => Some(registration),
+            Look::Elsewhere => None,
+            Look::Full => return Err(busy()),
         };
         let now = node.now();
         let view = View {
@@ -150,24 +110,24 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
         };
         match (search.next(view, now), registration) {
             (Step::InviteHere, Some(registration)) => {
-                search.add_candidates(
-                    node.mesh.candidates(&node.presence.hints(&target, context.open.instance)),
-                );
-                let first = Attempt::Here(Box::new(registration));
-                if let Some(far) = attempts(&context, &mut search, first).await {
+                let hints = node.presence.hints(&context.open.target, context.open.instance);
+                search.add_candidates(node.mesh.candidates(&hints));
+                if let Some(far) =
+                    attempts(&context, &mut search, &mut watch, Attempt::Here(registration)).await
+                {
                     return Ok(far);
                 }
             }
             (Step::InviteHere, None) => {}
             (Step::Along(route), _) => {
-                if let Some(far) = attempts(&context, &mut search, Attempt::Along(route)).await {
+                if let Some(far) = attempts(&context, &mut search, &mut watch, Attempt::Along(route)).await {
                     return Ok(far);
                 }
             }
             (Step::Locate, _) => {
                 let open = &context.open;
-                let (found, unknown) = node.mesh.locate(&node, &target, open.instance, open.purpose).await;
-                search.located(found, unknown);
+                let located = node.mesh.locate(&node, &open.target, open.instance, open.purpose).await;
+                search.located(located.found, located.unknown.len());
             }
             (Step::Park(until), _) => {
                 let wait = until.since(now);
@@ -197,7 +157,7 @@ fn busy() -> Refusal {
 /// Waits until the Target comes or the time is over; both lead back into the search.
 async fn park(context: &OpenContext, watch: &mut Watch, wait: Duration) -> Result<(), Refusal> {
     let node = &context.node;
-    match node.presence.settle(&watch.target, watch.park) {
+    match watch.settle() {
         Settled::Waiting => {}
         Settled::Woken => return Ok(()),
         Settled::Full => return Err(busy()),
@@ -208,9 +168,7 @@ async fn park(context: &OpenContext, watch: &mut Watch, wait: Duration) -> Resul
     // The guard gives the place back also when the Controller leaves meanwhile.
     let _place = ParkPlace { node, controller: &context.controller };
     // Woken or over: the search looks again either way.
-    if timeout_at(Instant::now() + wait, &mut watch.woken).await.is_ok() {
-        watch.is_woken = true;
-    }
+    timeout_at(Instant::now() + wait, watch.woken()).await.unwrap_or_default();
     Ok(())
 }
 
@@ -223,112 +181,4 @@ impl Drop for ParkPlace<'_> {
     fn drop(&mut self) {
         lock(&self.node.admission).end_park(self.controller);
     }
-}
-
-/// One way to the Target.
-enum Attempt {
-    /// Over its link here.
-    Here(Box<Registration<ControlHandle>>),
-    /// Over other brokers.
-    Along(Vec<BrokerId>),
-}
-
-/// What a task of a race brings.
-enum Finding {
-    Here(Result<FarEnd, AttemptFault>),
-    Along(Result<FarEnd, AttemptFault>),
-    Located(Vec<Candidate>, usize),
-}
-
-/// Attempts of one open beside each other.
-struct Race<'c> {
-    context: &'c OpenContext,
-    tasks: JoinSet<Finding>,
-    /// Attempts that run; a question to the mesh is none.
-    running: usize,
-    hedge_at: Instant,
-}
-
-impl Race<'_> {
-    fn start(&mut self, attempt: Attempt) {
-        let (context, mesh) = (self.context.clone(), &self.context.node.mesh);
-        self.running += 1;
-        match attempt {
-            Attempt::Here(registration) => {
-                self.hedge_at = Instant::now() + hedge_after(registration.cost_us);
-                self.tasks
-                    .spawn(async move { Finding::Here(Box::pin(invite(&context, *registration)).await) });
-            }
-            Attempt::Along(route) => {
-                self.hedge_at = Instant::now() + mesh.hedge_after(&route);
-                self.tasks.spawn(async move { Finding::Along(along_or_direct(context, route).await) });
-            }
-        }
-    }
-
-    /// The first attempt is slow: another one beside it, or a question where else the Target is.
-    fn hedge(&mut self, search: &mut Search) {
-        if let Some(route) = search.next_candidate() {
-            return self.start(Attempt::Along(route));
-        }
-        self.hedge_at = self.context.deadline + Duration::from_secs(1);
-        if search.begin_locate() && self.context.node.mesh.linked_count() > 0 {
-            let context = self.context.clone();
-            self.tasks.spawn(async move {
-                let (node, open) = (&context.node, &context.open);
-                let (found, unknown) =
-                    node.mesh.locate(node, &open.target, open.instance, open.purpose).await;
-                Finding::Located(found, unknown)
-            });
-        }
-    }
-}
-
-/// Makes one attempt, and others beside it when it is slow. The first far end wins; the others are closed, which
-/// cancels what follows from them.
-async fn attempts(context: &OpenContext, search: &mut Search, first: Attempt) -> Option<FarEnd> {
-    let mut race = Race { context, tasks: JoinSet::new(), running: 0, hedge_at: context.deadline };
-    race.start(first);
-    while race.running > 0 {
-        tokio::select! {
-            biased;
-            Some(done) = race.tasks.join_next() => {
-                let outcome = match done {
-                    Ok(Finding::Located(found, unknown)) => {
-                        search.located(found, unknown);
-                        race.hedge_at = Instant::now();
-                        continue;
-                    }
-                    Ok(Finding::Here(outcome)) => outcome.map_err(|fault| search.invite_failed(fault.code())),
-                    Ok(Finding::Along(outcome)) => outcome.map_err(|fault| {
-                        search.attempt_failed(fault.code().unwrap_or(PathFailure::NOT_HERE));
-                    }),
-                    Err(_) => {
-                        search.attempt_failed(PathFailure::INTERNAL);
-                        Err(())
-                    }
-                };
-                if let Ok(far) = outcome {
-                    return Some(far);
-                }
-                race.running -= 1;
-            }
-            () = tokio::time::sleep_until(race.hedge_at), if race.running < ATTEMPTS_MAX => race.hedge(search),
-        }
-    }
-    None
-}
-
-/// A located broker is reached over a third one where that is faster, and directly when the detour fails. A route
-/// that the Controller named is followed as it is.
-async fn along_or_direct(context: OpenContext, route: Vec<BrokerId>) -> Result<FarEnd, AttemptFault> {
-    if context.open.route != route {
-        let detour = context.node.mesh.with_detour(&context.open.avoid, &route, context.node.now());
-        if detour != route
-            && let Ok(far) = along(context.clone(), detour).await
-        {
-            return Ok(far);
-        }
-    }
-    along(context, route).await
 }

@@ -12,9 +12,11 @@ mod far;
 mod first_frame;
 mod ingress;
 mod opening;
+mod race;
 mod table;
 mod transit;
 mod waiting;
+mod watch;
 
 pub(crate) use first_frame::serve;
 pub(crate) use opening::tell_closed;

@@ -4,7 +4,7 @@ use rc_daemon::clock::unix_ms;
 use rc_daemon::events::Severity;
 use rc_proto::identity::SpiffeId;
 use rc_proto::wire::codes::{PathEnd, PathFailure, Purpose};
-use rc_proto::wire::message::{CertificateRef, Drain, Message, OpenPath, PathClosed, PathFailed, PathOpened};
+use rc_proto::wire::message::{CertificateRef, Message, OpenPath, PathClosed, PathFailed, PathOpened};
 use rc_proto::wire::{BrokerId, Ext, PathId};
 use rc_transport::{ControlPeer, Leg};
 use tokio::io::AsyncWriteExt;
@@ -14,6 +14,7 @@ use super::early::{EarlyBytes, NearGone};
 use super::far::{FarEnd, FarLeg};
 use super::table::PathHandle;
 use crate::core::paths::{EntryId, PathLimit, PathRequest};
+use crate::draining;
 use crate::links::SharedNode;
 use crate::node::{Node, count};
 use crate::relay::{End, PipeEnd, RelayLeg, relay};
@@ -66,9 +67,11 @@ impl Drop for PathGuard {
     }
 }
 
-/// A draining broker still serves sessions that exist: they may have nowhere else to go.
+/// A draining broker still serves sessions that exist: they may have nowhere else to go. A standby path here would
+/// stand by for nothing.
 pub(super) fn refuse_new_while_draining(node: &Node, open: &OpenPath) -> Result<(), Refusal> {
-    if open.purpose == Purpose::NEW && !node.lifetime.phase().is_accepting() {
+    let is_new = matches!(open.purpose, Purpose::NEW | Purpose::STANDBY);
+    if is_new && !node.lifetime.phase().is_accepting() {
         return Err(Refusal::new(PathFailure::DRAINING, "this broker drains"));
     }
     Ok(())
@@ -164,7 +167,7 @@ pub(super) fn splice(
     to_near.append(&mut far.behind);
     to_far.append(&mut early.rest(far.early_sent));
     node.paths.opened(guard.id, far.to.clone(), node.now());
-    tell_if_draining(node, &request);
+    draining::tell_late(node, &request, far.to.as_ref());
     count(&node.record.counters.paths_opened);
     record_opened(node, &request, far.to.as_ref());
     let near = End { leg: near, first: to_near };
@@ -179,20 +182,6 @@ pub(super) fn splice(
             let far = End { leg: *leg, first: to_far };
             drop(node.lifetime.tasks.spawn(run_pipe(task_node, near, far, guard, request)));
         }
-    }
-}
-
-/// A path that opens while this broker drains has missed the word that everybody got: it moves at once.
-fn tell_if_draining(node: &Node, request: &PathRequest) {
-    let Some(deadline_ms) = node.lifetime.phase().deadline_ms(node.now()) else { return };
-    let drain = Drain {
-        deadline_ms,
-        alternates: node.alternates(),
-        slots: vec![(request.path, 0)],
-        ext: Ext::none(),
-    };
-    for link in ends(request).iter().flat_map(|peer| node.links.of(peer)) {
-        link.send(drain.clone());
     }
 }
 
@@ -246,6 +235,9 @@ where
     let carried = guard.handle.meter.total();
     node.record.counters.bytes_carried.fetch_add(carried, std::sync::atomic::Ordering::Relaxed);
     drop(guard);
+    if reason == PathEnd::LEG_LOST {
+        node.paths.note_broken(node.now());
+    }
     // When the broker stops, everybody was told before.
     if !node.lifetime.stop.is_cancelled() {
         tell_closed(&node, &request, reason);

@@ -81,6 +81,16 @@ impl Paths {
         lock(&self.table).end(id)
     }
 
+    /// A path ended that neither endpoint had closed.
+    pub(crate) fn note_broken(&self, now: Moment) {
+        lock(&self.table).note_broken(now);
+    }
+
+    /// Whether a path broke within `span`.
+    pub(crate) fn broke_within(&self, span: Duration, now: Moment) -> bool {
+        lock(&self.table).broke_within(span, now)
+    }
+
     pub(crate) fn count(&self) -> usize {
         lock(&self.table).len()
     }

@@ -8,6 +8,7 @@ use rc_proto::wire::codes::{Lane, Purpose, RegistrationRole};
 use rc_proto::wire::{BrokerId, EndpointId, Generation, Incarnation, InstanceId, PathId};
 use serde::Serialize;
 
+use crate::core::drain::DrainCause;
 use crate::core::paths::Part;
 
 /// The whole broker at a glance.
@@ -25,6 +26,8 @@ pub struct Status {
     pub accepting: bool,
     /// While it drains: ms until it stops.
     pub drain_deadline_ms: Option<u32>,
+    /// While it drains: why.
+    pub drain_cause: Option<DrainCause>,
     /// Load per mille.
     pub load: u16,
     /// What is in use.

@@ -19,6 +19,7 @@ pub(crate) fn status(node: &Node, listening: &[SocketAddr]) -> Status {
         advertised: (node.own.name.clone(), node.own.addresses.clone()),
         accepting: phase.is_accepting(),
         drain_deadline_ms: phase.deadline_ms(now),
+        drain_cause: phase.cause(),
         load: node.load(),
         usage: UsageStatus {
             paths: usage.paths,

@@ -20,6 +20,7 @@ use rc_transport::{
     BootClock, Connector, Credentials, Expectation, Leg, MessageStream, PathIo, PathRefused, TcpNet,
     TicketSigner,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How long any one step of a test may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -255,6 +256,52 @@ impl Control {
             other => panic!("no pong but {other:?}"),
         }
     }
+}
+
+pub(crate) async fn linked(brokers: &[&RunningBroker]) {
+    for broker in brokers {
+        let wanted = brokers.len() - 1;
+        eventually("every broker is linked to every other", || {
+            let links = broker.links();
+            links.iter().filter(|link| link.role == "broker" && link.round_trip_us > Some(0)).count()
+                == wanted
+        })
+        .await;
+    }
+}
+
+pub(crate) async fn pass(from: &mut PathIo<Leg>, to: &mut PathIo<Leg>, bytes: &[u8]) {
+    from.write_all(bytes).await.unwrap();
+    from.flush().await.unwrap();
+    let mut got = vec![0; bytes.len()];
+    within(to.read_exact(&mut got)).await.unwrap();
+    assert_eq!(got, bytes);
+}
+
+/// Opens a path with a ClientHello's worth of bytes right behind the request, and returns both ends and the hops.
+pub(crate) async fn path(
+    world: &World,
+    controller: &Endpoint,
+    ingress: &RunningBroker,
+    target: &Endpoint,
+    control: &mut Control,
+    route: &[&RunningBroker],
+) -> (PathIo<Leg>, PathIo<Leg>, Vec<String>) {
+    let mut open = world.open(controller, &target.name);
+    open.route = route.iter().map(|broker| broker.id().clone()).collect();
+    let mut near = controller.open(ingress, &open).await;
+    near.write_all(&[7; 2000]).await.unwrap();
+    near.flush().await.unwrap();
+    let invite = control.invite().await;
+    let mut far = target.join(&invite).await;
+    let hops = within(near.wait_opened()).await.unwrap().hops.iter().map(|(id, _)| id.to_string()).collect();
+    within(far.wait_opened()).await.unwrap();
+    let mut early = vec![0; 2000];
+    within(far.read_exact(&mut early)).await.unwrap();
+    assert_eq!(early, [7; 2000]);
+    pass(&mut near, &mut far, b"there").await;
+    pass(&mut far, &mut near, b"and back").await;
+    (near, far, hops)
 }
 
 /// The code that an open was refused with.

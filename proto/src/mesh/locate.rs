@@ -230,6 +230,12 @@ impl LocateQuery {
         self.asked.values().any(|asked| matches!(asked.answer, Answer::Unknown))
     }
 
+    /// The peers that did not answer in time.
+    pub fn unknown(&self) -> impl Iterator<Item = &BrokerId> {
+        let unknown = self.asked.iter().filter(|(_, asked)| matches!(asked.answer, Answer::Unknown));
+        unknown.map(|(broker, _)| broker)
+    }
+
     fn settle(&mut self, peer: &BrokerId, answer: Answer, now: Moment) {
         if let Some(asked) = self.asked.get_mut(peer)
             && !matches!(asked.answer, Answer::Tried)

@@ -161,11 +161,9 @@ impl Members {
         }
     }
 
-    /// `peer` said that it drains: it no longer counts.
-    pub fn handle_drain(&mut self, peer: &BrokerId) {
-        if let Some(member) = self.members.get_mut(peer) {
-            member.draining = true;
-        }
+    /// `peer` said that it drains: it no longer counts. Says whether that is news.
+    pub fn handle_drain(&mut self, peer: &BrokerId) -> bool {
+        self.members.get_mut(peer).is_some_and(|member| !std::mem::replace(&mut member.draining, true))
     }
 
     /// A Peers message came. Says which members are new; they are worth a dial.
