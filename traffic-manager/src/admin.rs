@@ -13,7 +13,7 @@ use rc_transport::{BootClock, Clock};
 use serde_json::{Value, json};
 
 use crate::config::EndpointConfig;
-use crate::decide::{EndpointIndex, Profile, ProfileStatus, Target};
+use crate::decide::{EndpointIndex, Profile};
 use crate::monitor::{EndpointView, LatestSnapshot, MonitorHandle};
 use crate::server::Counters;
 use crate::zone::Zones;
@@ -67,10 +67,10 @@ impl Administration {
         let (views, snapshot) = (self.monitor.views().await, self.snapshot.load());
         for (position, profile) in self.inventory.zones.profiles().iter().enumerate() {
             let endpoints: Vec<Value> =
-                profile.endpoints.iter().map(|endpoint| endpoint_json(endpoint, &views)).collect();
+                profile.endpoints().iter().map(|endpoint| endpoint_json(endpoint, &views)).collect();
             let item = json!({
                 "profile": profile.name,
-                "status": ProfileStatus::of(profile, &snapshot).name(),
+                "status": snapshot.profile(position).name(),
                 "method": profile.method.name(),
                 "ttl": profile.ttl.seconds(),
                 "answers": self.inventory.counters.profile(position),
@@ -83,7 +83,7 @@ impl Administration {
 }
 
 fn endpoint_json(endpoint: &crate::decide::Endpoint, views: &[EndpointView]) -> Value {
-    let Target::Address(address) = endpoint.target;
+    let address = endpoint.target.to_string();
     let Some(view) = views.get(endpoint.index.0) else {
         return json!({ "endpoint": endpoint.name, "address": address });
     };

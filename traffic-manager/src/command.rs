@@ -128,7 +128,7 @@ fn check_config(config: &Config, output: Output) -> Result<ExitStatus, Failure> 
     let mut profiles = Vec::new();
     for profile in config.zones.profiles() {
         let (name, method) = (profile.name.to_string(), profile.method.name());
-        let (ttl, count) = (profile.ttl.seconds(), profile.endpoints.len());
+        let (ttl, count) = (profile.ttl.seconds(), profile.endpoints().len());
         table.row([name.clone(), method.to_owned(), ttl.to_string(), count.to_string()]);
         profiles.push(json!({ "profile": name, "method": method, "ttl": ttl, "endpoints": count }));
     }

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{Administration, Inventory};
 use crate::config::{BINARY, Config};
-use crate::decide::EndpointStatus;
+use crate::decide::{Directives, EndpointStatus};
 use crate::monitor::{
     BrokerProbe, Driver, LatestSnapshot, Monitor, MonitorEvent, MonitorHandle, ProbeFailure, Prober, Report,
 };
@@ -48,7 +48,7 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
         endpoints: config.endpoints.clone(),
         counters: Arc::new(Counters::new(config.zones.profiles().len())),
     });
-    let snapshot = LatestSnapshot::default();
+    let snapshot = LatestSnapshot::new(Arc::clone(&config.zones), Directives::default());
     let monitor = start_monitor(&config, &snapshot, &inventory, &events, &tasks, &stop)?;
     let server = DnsServer::start(
         listening,

@@ -23,6 +23,15 @@ pub enum Node {
     },
     /// A profile, by its position among all profiles.
     Profile(usize),
+    /// Another name for something (CNAME), in our zones or elsewhere.
+    Alias {
+        /// How long it may be cached.
+        ttl: Ttl,
+        /// The other name.
+        target: DnsName,
+    },
+    /// The addresses that a profile answers, without its name being seen; with the profile's TTL.
+    Flattened(usize),
 }
 
 /// A part of the name space that we are the authority for.
@@ -58,6 +67,18 @@ pub enum ZoneError {
         /// The name.
         name: DnsName,
     },
+    /// An alias cannot stand beside the records that a zone's topmost name always has.
+    #[error("{name} is the top of a zone and cannot be an alias")]
+    AliasAtApex {
+        /// The name.
+        name: DnsName,
+    },
+    /// There is no profile of this name.
+    #[error("there is no profile {name}")]
+    NoProfile {
+        /// The name.
+        name: DnsName,
+    },
     /// The zone is there already.
     #[error("zone {apex} is there twice")]
     SecondZone {
@@ -83,7 +104,7 @@ impl Zone {
                     }
                 }
             }
-            (Node::Addresses { .. } | Node::Profile(_), _) => {
+            (Node::Addresses { .. } | Node::Profile(_) | Node::Alias { .. } | Node::Flattened(_), _) => {
                 return Err(ZoneError::Taken { name: name.clone() });
             }
         }
@@ -157,6 +178,29 @@ impl Zones {
         zone.insert(name, Node::Addresses { ttl, addresses })
     }
 
+    /// Makes `name` another name of `target`. Without a TTL it is the zone's.
+    ///
+    /// # Errors
+    /// When the name is outside all zones, taken, or the apex of a zone, which has records of its own.
+    pub fn add_alias(&mut self, name: &DnsName, ttl: Option<Ttl>, target: DnsName) -> Result<(), ZoneError> {
+        let zone = self.zone_mut(name)?;
+        if zone.apex == *name {
+            return Err(ZoneError::AliasAtApex { name: name.clone() });
+        }
+        let ttl = ttl.unwrap_or(zone.ttl);
+        zone.insert(name, Node::Alias { ttl, target })
+    }
+
+    /// Lets `name` answer the addresses of the profile of this name.
+    ///
+    /// # Errors
+    /// When the name is outside all zones or taken, or there is no such profile.
+    pub fn add_flattened(&mut self, name: &DnsName, profile: &DnsName) -> Result<(), ZoneError> {
+        let position = self.profiles.iter().position(|known| known.name == *profile);
+        let position = position.ok_or_else(|| ZoneError::NoProfile { name: profile.clone() })?;
+        self.zone_mut(name)?.insert(name, Node::Flattened(position))
+    }
+
     /// What `name` is to us; of nested zones the innermost counts.
     pub fn find(&self, name: &DnsName) -> Found<'_> {
         let Some(zone) = name.with_ancestors().find_map(|above| self.zones.get(above)) else {
@@ -207,13 +251,8 @@ mod tests {
     }
 
     fn profile(text: &str) -> Profile {
-        Profile {
-            name: name(text),
-            enabled: true,
-            method: Method::MultiValue { max_return: MaxReturn::DEFAULT },
-            ttl: Ttl::from_seconds(300).unwrap(),
-            endpoints: Vec::new(),
-        }
+        let method = Method::MultiValue { max_return: MaxReturn::DEFAULT };
+        Profile::new(name(text), method, Ttl::from_seconds(300).unwrap(), Vec::new())
     }
 
     fn zones() -> Zones {
@@ -280,6 +319,23 @@ mod tests {
         let outside = zones.add_profile(profile("p.other.test"));
         assert_eq!(outside, Err(ZoneError::OutsideZones { name: name("p.other.test") }));
         assert_eq!(zones.add_zone(zone("mesh.test")), Err(ZoneError::SecondZone { apex: name("mesh.test") }));
+    }
+
+    #[test]
+    fn an_alias_stands_alone_and_not_at_the_top_of_a_zone() {
+        let mut zones = zones();
+        let (www, target) = (name("www.mesh.test"), name("brokers.mesh.test"));
+        zones.add_alias(&www, None, target.clone()).unwrap();
+        assert!(
+            matches!(zones.find(&www), Found::Present(_, Node::Alias { ttl, .. }) if ttl.seconds() == 60)
+        );
+        let apex = name("mesh.test");
+        let refused = zones.add_alias(&apex, None, target.clone());
+        assert_eq!(refused, Err(ZoneError::AliasAtApex { name: apex.clone() }));
+        zones.add_flattened(&apex, &target).unwrap();
+        assert!(matches!(zones.find(&apex), Found::Present(_, Node::Flattened(0))));
+        assert_eq!(zones.add_flattened(&www, &target), Err(ZoneError::Taken { name: www.clone() }));
+        assert_eq!(zones.add_flattened(&name("a.mesh.test"), &www), Err(ZoneError::NoProfile { name: www }));
     }
 
     #[test]

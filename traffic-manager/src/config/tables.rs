@@ -18,7 +18,11 @@ const ADDRESS_FIX: &str = "write an IPv4 or IPv6 address";
 
 /// A profile with what only its endpoints need.
 pub(super) struct ProfileDraft {
-    profile: Profile,
+    name: DnsName,
+    enabled: bool,
+    method: Method,
+    ttl: Ttl,
+    endpoints: Vec<Endpoint>,
     plan: ProbePlan,
     probe_port: u16,
     service_name: String,
@@ -74,8 +78,8 @@ pub(super) fn profiles(reader: &mut Reader<'_>) -> Vec<Option<ProfileDraft>> {
         let (probe_port, plan) = (reader.read("probe_port"), plan(reader));
         let name = name?;
         let service_name = service_name.as_ref().unwrap_or(&name).to_string();
-        let profile = Profile { name, enabled, method, ttl, endpoints: Vec::new() };
-        Some(ProfileDraft { profile, plan, probe_port, service_name })
+        let endpoints = Vec::new();
+        Some(ProfileDraft { name, enabled, method, ttl, endpoints, plan, probe_port, service_name })
     })
 }
 
@@ -121,14 +125,15 @@ pub(super) fn endpoints(reader: &mut Reader<'_>, drafts: &mut [Option<ProfileDra
         let (enabled, always_serve) = (reader.read("enabled"), reader.read("always_serve"));
         let probe_address: Option<SocketAddr> = reader.optional("probe_address");
         let (Some(of), Some(address)) = (of, address) else { return };
-        let found = drafts.iter_mut().enumerate().find_map(|(at, draft)| {
-            draft.as_mut().filter(|draft| draft.profile.name == of).map(|draft| (at, draft))
-        });
+        let found = drafts
+            .iter_mut()
+            .enumerate()
+            .find_map(|(at, draft)| draft.as_mut().filter(|draft| draft.name == of).map(|draft| (at, draft)));
         let Some((position, draft)) = found else {
             reader.reject("profile", format_args!("there is no profile {of}"), "add it, or correct the name");
             return;
         };
-        check_unique(reader, &draft.profile, &name, address);
+        check_unique(reader, draft, &name, address);
         let watch = watch(draft, enabled, always_serve);
         let target = matches!(watch, Watch::Probed(_)).then(|| ProbeTarget {
             address: probe_address.unwrap_or(SocketAddr::new(address, draft.probe_port)),
@@ -139,20 +144,14 @@ pub(super) fn endpoints(reader: &mut Reader<'_>, drafts: &mut [Option<ProfileDra
             timeout: draft.plan.timeout,
         });
         let index = EndpointIndex(configs.len());
-        let target_of_answer = Target::Address(address);
-        draft.profile.endpoints.push(Endpoint {
-            index,
-            name: name.clone(),
-            target: target_of_answer,
-            enabled,
-            always_serve,
-        });
+        let endpoint = Endpoint::new(index, name.clone(), Target::Address(address));
+        draft.endpoints.push(Endpoint { enabled, always_serve, ..endpoint });
         configs.push(EndpointConfig { profile: position, name, watch, target });
     });
     configs
 }
 
-fn check_unique(reader: &mut Reader<'_>, profile: &Profile, name: &str, address: IpAddr) {
+fn check_unique(reader: &mut Reader<'_>, profile: &ProfileDraft, name: &str, address: IpAddr) {
     if profile.endpoints.iter().any(|other| other.name == name) {
         reader.reject("name", format_args!("{} has two endpoints {name}", profile.name), "rename one");
     }
@@ -165,7 +164,7 @@ fn check_unique(reader: &mut Reader<'_>, profile: &Profile, name: &str, address:
 const fn watch(draft: &ProfileDraft, enabled: bool, always_serve: bool) -> Watch {
     if !enabled {
         Watch::Fixed(EndpointStatus::Disabled)
-    } else if !draft.profile.enabled {
+    } else if !draft.enabled {
         Watch::Fixed(EndpointStatus::Inactive)
     } else if always_serve {
         Watch::Fixed(EndpointStatus::Unmonitored)
@@ -179,7 +178,9 @@ const fn watch(draft: &ProfileDraft, enabled: bool, always_serve: bool) -> Watch
 pub(super) fn insert_profiles(reader: &mut Reader<'_>, drafts: Vec<Option<ProfileDraft>>, zones: &mut Zones) {
     for (at, draft) in drafts.into_iter().enumerate() {
         let Some(draft) = draft else { continue };
-        if let Err(error) = zones.add_profile(draft.profile) {
+        let mut profile = Profile::new(draft.name, draft.method, draft.ttl, draft.endpoints);
+        profile.enabled = draft.enabled;
+        if let Err(error) = zones.add_profile(profile) {
             reader.reject(&format!("profile[{at}].name"), error, "add the [[zone]], or correct the name");
         }
     }

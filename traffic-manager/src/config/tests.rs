@@ -70,7 +70,7 @@ fn a_configuration_becomes_zones_profiles_and_probes() {
     let profile = &config.zones.profiles()[0];
     assert_eq!((profile.name.as_str(), profile.ttl.seconds()), ("brokers.mesh.test", 20));
     assert_eq!(profile.method, Method::MultiValue { max_return: MaxReturn::new(4).unwrap() });
-    assert_eq!(profile.endpoints[1].target, Target::Address("127.3.0.4".parse().unwrap()));
+    assert_eq!(profile.endpoints()[1].target, Target::Address("127.3.0.4".parse().unwrap()));
     let [third, first] = config.endpoints.as_slice() else { panic!("two endpoints") };
     let Watch::Probed(plan) = third.watch else { panic!("probed") };
     assert_eq!(

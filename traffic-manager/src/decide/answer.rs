@@ -1,6 +1,9 @@
 //! What is asked, by whom, and what is answered.
 
+use std::fmt;
 use std::net::IpAddr;
+
+use crate::name::DnsName;
 
 /// The record type of a question, as far as it matters to a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +16,18 @@ pub enum AskedType {
     Any,
     /// Any other type, CNAME among them.
     Other,
+}
+
+impl AskedType {
+    /// Whether an address is of the type.
+    pub const fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::A => address.is_ipv4(),
+            Self::Aaaa => address.is_ipv6(),
+            Self::Any => true,
+            Self::Other => false,
+        }
+    }
 }
 
 /// The part of a client's address that its resolver passed on (RFC 7871).
@@ -35,6 +50,14 @@ pub struct Asker {
     pub subnet: Option<ClientSubnet>,
 }
 
+impl Asker {
+    /// The address that decides: that of the client's network when it is given, else the query's source.
+    pub fn address(&self) -> IpAddr {
+        let given = self.subnet.filter(|subnet| subnet.source_prefix > 0);
+        given.map_or(self.source, |subnet| subnet.address).to_canonical()
+    }
+}
+
 /// The outcome for one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
@@ -49,8 +72,24 @@ pub struct Decision {
 pub enum Answer {
     /// One address record for each, in this order; at least one.
     Addresses(Vec<IpAddr>),
+    /// One CNAME record.
+    Name(DnsName),
     /// The name exists, but not with this type.
     NoData,
     /// The name does not exist.
     NameError,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => {
+                let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join(" "))
+            }
+            Self::Name(name) => write!(f, "CNAME {name}"),
+            Self::NoData => f.write_str("NODATA"),
+            Self::NameError => f.write_str("NXDOMAIN"),
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::profile::EndpointIndex;
+use super::directive::Directives;
+use super::profile::{EndpointIndex, Profile};
+use super::status::{ProfileStatus, Resolver};
 
 /// An endpoint's state, by the words of Azure Traffic Manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -53,12 +55,14 @@ pub struct Health {
     pub accepting: bool,
     /// Whether it sees more than half of the mesh.
     pub mesh_healthy: bool,
+    /// How busy it is, per mille.
+    pub load: u16,
 }
 
 impl Health {
     /// The health of an endpoint of which only the state is known.
     pub const fn with_status(status: EndpointStatus) -> Self {
-        Self { status, accepting: true, mesh_healthy: true }
+        Self { status, accepting: true, mesh_healthy: true, load: 0 }
     }
 
     /// Whether it may ever be named in an answer.
@@ -86,20 +90,29 @@ impl Health {
     }
 }
 
-/// The health of all endpoints at one moment.
+/// The health of all endpoints and the states of all profiles at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     health: Vec<Health>,
+    profiles: Vec<ProfileStatus>,
 }
 
 impl Snapshot {
-    /// The health of each endpoint, by its index.
-    pub const fn new(health: Vec<Health>) -> Self {
-        Self { health }
+    /// What follows for every endpoint and every profile from what the monitor `observed`, by endpoint index, and from
+    /// what is ordered. An endpoint that was not observed is being checked. The state of a nested endpoint follows from
+    /// its profile's endpoints, through any number of levels.
+    pub fn of(profiles: &[Profile], observed: &[Health], directives: &Directives) -> Self {
+        let (health, profiles) = Resolver::new(profiles, observed, directives).resolve();
+        Self { health, profiles }
     }
 
     /// The health of one endpoint; one that is not in the snapshot is out of rotation.
     pub fn health(&self, index: EndpointIndex) -> Health {
         self.health.get(index.0).copied().unwrap_or(Health::with_status(EndpointStatus::Inactive))
+    }
+
+    /// The state of a profile, by its position; one that is not in the snapshot is Inactive.
+    pub fn profile(&self, position: usize) -> ProfileStatus {
+        self.profiles.get(position).copied().unwrap_or(ProfileStatus::Inactive)
     }
 }

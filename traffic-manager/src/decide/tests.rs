@@ -11,39 +11,38 @@ use super::EndpointStatus::{CheckingEndpoint, Degraded, Disabled, Inactive, Onli
 use super::*;
 
 fn profile(max_return: usize, addresses: &[&str]) -> Profile {
-    let endpoint = |(at, address): (usize, &&str)| Endpoint {
-        index: EndpointIndex(at),
-        name: format!("e{}", at + 1),
-        target: Target::Address(address.parse().unwrap()),
-        enabled: true,
-        always_serve: false,
+    let endpoint = |(at, address): (usize, &&str)| {
+        let target = Target::Address(address.parse().unwrap());
+        Endpoint::new(EndpointIndex(at), format!("e{}", at + 1), target)
     };
-    Profile {
-        name: "p.tm.test".parse().unwrap(),
-        enabled: true,
-        method: Method::MultiValue { max_return: MaxReturn::new(max_return).unwrap() },
-        ttl: Ttl::from_seconds(300).unwrap(),
-        endpoints: addresses.iter().enumerate().map(endpoint).collect(),
-    }
+    let method = Method::MultiValue { max_return: MaxReturn::new(max_return).unwrap() };
+    let endpoints = addresses.iter().enumerate().map(endpoint).collect();
+    Profile::new("p.tm.test".parse().unwrap(), method, Ttl::from_seconds(300).unwrap(), endpoints)
 }
 
 const V4: [&str; 5] = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5"];
 const MIXED: [&str; 4] = ["203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8::2"];
 
-fn with(statuses: &[EndpointStatus]) -> Snapshot {
-    Snapshot::new(statuses.iter().copied().map(Health::with_status).collect())
+fn with(statuses: &[EndpointStatus]) -> Vec<Health> {
+    statuses.iter().copied().map(Health::with_status).collect()
 }
 
 fn asker(asked: AskedType) -> Asker {
     Asker { asked, source: "198.51.100.7".parse().unwrap(), subnet: None }
 }
 
-fn answer_seeded(profile: &Profile, snapshot: &Snapshot, asked: AskedType, seed: u64) -> Answer {
-    decide(profile, snapshot, &asker(asked), &mut StdRng::seed_from_u64(seed)).answer
+fn decide_one(profile: &Profile, observed: &[Health], asker: &Asker, rng: &mut StdRng) -> Decision {
+    let profiles = std::slice::from_ref(profile);
+    let snapshot = Snapshot::of(profiles, observed, &Directives::default());
+    decide(&View { profiles, snapshot: &snapshot, maps: &Maps::default() }, 0, asker, rng)
+}
+
+fn answer_seeded(profile: &Profile, observed: &[Health], asked: AskedType, seed: u64) -> Answer {
+    decide_one(profile, observed, &asker(asked), &mut StdRng::seed_from_u64(seed)).answer
 }
 
 /// The last parts of the answered addresses, sorted.
-fn set(profile: &Profile, snapshot: &Snapshot, asked: AskedType) -> Vec<String> {
+fn set(profile: &Profile, snapshot: &[Health], asked: AskedType) -> Vec<String> {
     let Answer::Addresses(addresses) = answer_seeded(profile, snapshot, asked, 1) else { return Vec::new() };
     let mut texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     texts.sort();
@@ -106,7 +105,7 @@ fn v_06_over_many_queries_every_healthy_endpoint_appears_about_equally_often() {
     let (mut counts, mut firsts) = (BTreeMap::new(), BTreeMap::new());
     let mut rng = StdRng::seed_from_u64(42);
     for _ in 0..10_000 {
-        let Answer::Addresses(found) = decide(&profile, &snapshot, &asker(AskedType::A), &mut rng).answer
+        let Answer::Addresses(found) = decide_one(&profile, &snapshot, &asker(AskedType::A), &mut rng).answer
         else {
             panic!("an answer")
         };
@@ -167,20 +166,24 @@ fn s_10_and_s_17_an_unmonitored_endpoint_is_always_available() {
 
 #[test]
 fn s_16_the_profile_status_follows_from_its_endpoints() {
-    let of =
-        |statuses: &[EndpointStatus]| ProfileStatus::of(&profile(2, &V4[..statuses.len()]), &with(statuses));
+    let resolved = |profile: Profile, observed: &[Health]| {
+        Snapshot::of(&[profile], observed, &Directives::default()).profile(0)
+    };
+    let of = |statuses: &[EndpointStatus]| resolved(profile(2, &V4[..statuses.len()]), &with(statuses));
     assert_eq!(of(&[Online, Degraded, CheckingEndpoint]), ProfileStatus::Degraded);
     assert_eq!(of(&[CheckingEndpoint, Online, Disabled]), ProfileStatus::Online);
     assert_eq!(of(&[CheckingEndpoint, Disabled]), ProfileStatus::CheckingEndpoints);
     assert_eq!(of(&[Disabled, Stopped]), ProfileStatus::Inactive);
     assert_eq!(of(&[]), ProfileStatus::Inactive);
-    let off = Profile { enabled: false, ..profile(2, &V4) };
-    assert_eq!(ProfileStatus::of(&off, &with(&[Online; 5])), ProfileStatus::Disabled);
+    let mut off = profile(2, &V4);
+    off.enabled = false;
+    assert_eq!(resolved(off, &with(&[Online; 5])), ProfileStatus::Disabled);
 }
 
 #[test]
 fn l_08_l_09_and_l_10_a_profile_that_is_off_does_not_exist_whatever_is_asked() {
-    let off = Profile { enabled: false, ..profile(2, &V4) };
+    let mut off = profile(2, &V4);
+    off.enabled = false;
     for asked in [AskedType::A, AskedType::Aaaa, AskedType::Any, AskedType::Other] {
         assert_eq!(answer_seeded(&off, &with(&[Online; 5]), asked, 1), Answer::NameError);
         assert_eq!(answer_seeded(&profile(2, &V4), &with(&[Disabled; 5]), asked, 1), Answer::NameError);
@@ -193,7 +196,7 @@ fn c_04_the_answer_depends_on_nobodys_address() {
     let (profile, snapshot) = (profile(2, &V4), with(&[Online; 5]));
     let from = |source: &str, subnet| {
         let asker = Asker { asked: AskedType::A, source: source.parse().unwrap(), subnet };
-        decide(&profile, &snapshot, &asker, &mut StdRng::seed_from_u64(9))
+        decide_one(&profile, &snapshot, &asker, &mut StdRng::seed_from_u64(9))
     };
     let subnet = ClientSubnet { address: "203.0.113.0".parse().unwrap(), source_prefix: 24 };
     assert_eq!(from("198.51.100.1", None), from("2001:db8::9", Some(subnet)));
@@ -201,29 +204,29 @@ fn c_04_the_answer_depends_on_nobodys_address() {
 }
 
 fn health(status: EndpointStatus, accepting: bool, mesh_healthy: bool) -> Health {
-    Health { status, accepting, mesh_healthy }
+    Health { status, accepting, mesh_healthy, load: 0 }
 }
 
 #[test]
 fn a_draining_broker_is_left_out_at_once_and_is_better_than_nothing() {
-    let one = Snapshot::new(vec![health(Online, false, true), health(Online, true, true)]);
+    let one = vec![health(Online, false, true), health(Online, true, true)];
     assert_eq!(set(&profile(5, &V4[..2]), &one, AskedType::A), ["203.0.113.2"]);
-    let all = Snapshot::new(vec![health(Online, false, true), health(Degraded, true, true)]);
+    let all = vec![health(Online, false, true), health(Degraded, true, true)];
     assert_eq!(set(&profile(5, &V4[..2]), &all, AskedType::A).len(), 2);
 }
 
 #[test]
 fn a_broker_cut_off_from_the_mesh_is_left_out_while_another_is_not() {
-    let one = Snapshot::new(vec![health(Online, true, false), health(Online, true, true)]);
+    let one = vec![health(Online, true, false), health(Online, true, true)];
     assert_eq!(set(&profile(5, &V4[..2]), &one, AskedType::A), ["203.0.113.2"]);
-    let all = Snapshot::new(vec![health(Online, true, false), health(Degraded, true, true)]);
+    let all = vec![health(Online, true, false), health(Degraded, true, true)];
     assert_eq!(set(&profile(5, &V4[..2]), &all, AskedType::A), ["203.0.113.1"]);
 }
 
 #[test]
 fn a_family_whose_brokers_are_all_cut_off_from_the_mesh_is_still_answered() {
     let cut = health(Online, true, false);
-    let snapshot = Snapshot::new(vec![cut, cut, health(Online, true, true), health(Online, true, true)]);
+    let snapshot = vec![cut, cut, health(Online, true, true), health(Online, true, true)];
     assert_eq!(set(&profile(5, &MIXED), &snapshot, AskedType::A).len(), 2);
     assert_eq!(set(&profile(5, &MIXED), &snapshot, AskedType::Any), ["2001:db8::1", "2001:db8::2"]);
 }
@@ -247,14 +250,14 @@ proptest! {
             .map(|n| if n % 3 == 2 { format!("2001:db8::{n}") } else { format!("203.0.113.{}", n % 5) })
             .collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        let (profile, snapshot) = (profile(max_return, &addresses), Snapshot::new(healths.clone()));
+        let (profile, snapshot) = (profile(max_return, &addresses), healths.clone());
         let Answer::Addresses(found) = answer_seeded(&profile, &snapshot, asked, seed) else { return Ok(()) };
         prop_assert!(!found.is_empty() && found.len() <= max_return);
         prop_assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), found.len());
         let available = healths.iter().any(|health| health.is_available());
         for address in found {
-            let owners = profile.endpoints.iter().filter(|endpoint| endpoint.target == Target::Address(address));
-            let best = owners.map(|endpoint| snapshot.health(endpoint.index)).find(|health| {
+            let owners = profile.endpoints().iter().filter(|endpoint| endpoint.target == Target::Address(address));
+            let best = owners.map(|endpoint| snapshot[endpoint.index.0]).find(|health| {
                 health.is_in_rotation() && (health.is_available() || !available)
             });
             prop_assert!(best.is_some(), "{address} is returned");

@@ -76,7 +76,7 @@ impl<P: Prober, C: Clock> Driver<P, C> {
         events: mpsc::Sender<MonitorEvent>,
     ) -> (Self, MonitorHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        snapshot.store(monitor.snapshot());
+        snapshot.observe(monitor.observed());
         let driver = Self {
             monitor,
             prober,
@@ -136,7 +136,7 @@ impl<P: Prober, C: Clock> Driver<P, C> {
             }
         }
         if has_changed {
-            self.snapshot.store(self.monitor.snapshot());
+            self.snapshot.observe(self.monitor.observed());
         }
     }
 

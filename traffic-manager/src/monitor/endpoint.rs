@@ -170,6 +170,7 @@ impl EndpointMonitor {
             status: EndpointStatus::Online,
             accepting: report.accepting,
             mesh_healthy: report.mesh_healthy,
+            load: report.load,
         };
         self.view.failures = 0;
         self.view.report = Some(report);

@@ -8,7 +8,7 @@ use rc_proto::Moment;
 
 use super::endpoint::{EndpointMonitor, EndpointView, Overdue, Watch, random_part};
 use super::outcome::{ProbeFailure, Report};
-use crate::decide::{EndpointIndex, Health, Snapshot};
+use crate::decide::{EndpointIndex, Health};
 
 /// The first probes of all endpoints are spread over this much for each endpoint, and at most over its interval.
 const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(1);
@@ -133,9 +133,9 @@ impl Monitor {
         self.start_queued(now);
     }
 
-    /// The health of all endpoints now.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.endpoints.iter().map(|endpoint| endpoint.view().health).collect())
+    /// The health of all endpoints now, by their index.
+    pub fn observed(&self) -> Vec<Health> {
+        self.endpoints.iter().map(|endpoint| endpoint.view().health).collect()
     }
 
     /// What is known of each endpoint, by its index.
@@ -171,7 +171,8 @@ impl Monitor {
             self.timers.insert((timer, index));
         }
         let EndpointView { health: after, last_failure, .. } = endpoint.view();
-        if *after != before {
+        // The load changes with nearly every answer.
+        if (Health { load: before.load, ..*after }) != before {
             let (after, failure) = (*after, last_failure.clone());
             self.events.push_back(MonitorEvent { endpoint: index, before, after, failure });
         }

@@ -83,7 +83,7 @@ impl Lab {
     }
 
     fn status(&self, index: EndpointIndex) -> EndpointStatus {
-        self.monitor.snapshot().health(index).status
+        self.monitor.observed()[index.0].status
     }
 }
 

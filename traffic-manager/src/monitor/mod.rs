@@ -1,7 +1,8 @@
 //! Endpoint health: when to probe, and what the outcomes mean.
 //!
 //! [`Monitor`] is a pure machine: it says which probes to start and to abandon, is told their outcomes, and gives the
-//! [`Snapshot`](crate::decide::Snapshot) that answers are decided by. `driver` runs it with real probes.
+//! [`Health`](crate::decide::Health) of each endpoint. `driver` runs it with real probes; [`LatestSnapshot`] makes of
+//! it the [`Snapshot`](crate::decide::Snapshot) that answers are decided by.
 //!
 //! It keeps these:
 //! * an endpoint has at most one probe in flight;

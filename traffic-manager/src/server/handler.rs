@@ -15,6 +15,7 @@ use super::client_subnet;
 use super::counters::Counters;
 use super::records::ZoneRecords;
 use super::respond::{Incoming, Reply, Served, respond};
+use crate::decide::Maps;
 use crate::monitor::LatestSnapshot;
 use crate::zone::Zones;
 
@@ -30,13 +31,15 @@ pub(super) struct Handler {
     pub(super) zones: Arc<Zones>,
     pub(super) records: ZoneRecords,
     pub(super) snapshot: LatestSnapshot,
+    pub(super) maps: Maps,
     pub(super) counters: Arc<Counters>,
 }
 
 impl Handler {
     fn reply(&self, request: &Request) -> Reply {
         let snapshot = self.snapshot.load();
-        let served = Served { zones: &self.zones, records: &self.records, snapshot: &snapshot };
+        let (zones, records, maps) = (&self.zones, &self.records, &self.maps);
+        let served = Served { zones, records, snapshot: &snapshot, maps };
         let incoming = Incoming {
             metadata: &request.metadata,
             queries: request.queries.queries(),

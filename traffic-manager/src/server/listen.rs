@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Counters;
 use super::handler::Handler;
 use super::records::ZoneRecords;
+use crate::decide::Maps;
 use crate::monitor::LatestSnapshot;
 use crate::zone::Zones;
 
@@ -137,7 +138,7 @@ impl DnsServer {
     ) -> Result<Self, ListenError> {
         let records =
             ZoneRecords::of(&zones).map_err(|error| ListenError::Name { reason: error.to_string() })?;
-        let mut server = Server::new(Handler { zones, records, snapshot, counters });
+        let mut server = Server::new(Handler { zones, records, snapshot, maps: Maps::default(), counters });
         for (udp, tcp) in listening.pairs {
             server.register_socket(udp);
             server.register_listener(tcp, tcp_idle, TCP_ANSWERS_MAX);

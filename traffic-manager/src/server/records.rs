@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hickory_server::proto::ProtoError;
-use hickory_server::proto::rr::rdata::{NS, SOA};
+use hickory_server::proto::rr::rdata::{CNAME, NS, SOA};
 use hickory_server::proto::rr::{Name, RData, Record};
 
 use crate::decide::Ttl;
@@ -87,6 +87,11 @@ impl ZoneRecords {
 /// An address record.
 pub(super) fn address_record(owner: &Name, ttl: Ttl, address: IpAddr) -> Record {
     Record::from_rdata(owner.clone(), ttl.seconds(), RData::from(address))
+}
+
+/// An alias record.
+pub(super) fn alias_record(owner: &Name, ttl: Ttl, target: &DnsName) -> Result<Record, ProtoError> {
+    Ok(Record::from_rdata(owner.clone(), ttl.seconds(), RData::CNAME(CNAME(wire_name(target)?))))
 }
 
 /// The canonical form of a name in a query.

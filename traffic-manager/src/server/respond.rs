@@ -8,8 +8,8 @@ use hickory_server::proto::rr::{DNSClass, Name, Record, RecordType};
 use rand::Rng;
 
 use super::client_subnet::Malformed;
-use super::records::{ApexRecords, ZoneRecords, address_record, canonical};
-use crate::decide::{Answer, AskedType, Asker, ClientSubnet, Snapshot, Ttl, decide};
+use super::records::{ApexRecords, ZoneRecords, address_record, alias_record, canonical};
+use crate::decide::{Answer, AskedType, Asker, ClientSubnet, Maps, Snapshot, Ttl, View, decide};
 use crate::zone::{Found, Node, Zones};
 
 /// The least UDP answer size that a client has to take (RFC 6891 section 6.2.5).
@@ -23,6 +23,7 @@ pub(super) struct Served<'s> {
     pub(super) zones: &'s Zones,
     pub(super) records: &'s ZoneRecords,
     pub(super) snapshot: &'s Snapshot,
+    pub(super) maps: &'s Maps,
 }
 
 /// A query that could be read.
@@ -144,7 +145,8 @@ fn answer(
     let mut content = match node {
         Node::Empty => no_data(apex, Ttl::MAX),
         Node::Addresses { ttl, addresses } => fixed(owner, kind, *ttl, addresses, apex),
-        Node::Profile(position) => {
+        Node::Alias { ttl, target } => Content::positive(vec![alias_record(owner, *ttl, target).ok()?]),
+        Node::Profile(position) | Node::Flattened(position) => {
             let asker = Asker { asked: asked_type(kind), source, subnet };
             of_profile(served, *position, owner, &asker, apex, rng)?
         }
@@ -179,11 +181,13 @@ fn of_profile(
     rng: &mut impl Rng,
 ) -> Option<Content> {
     let profile = served.zones.profile(position)?;
-    let decision = decide(profile, served.snapshot, asker, rng);
+    let view = View { profiles: served.zones.profiles(), snapshot: served.snapshot, maps: served.maps };
+    let decision = decide(&view, position, asker, rng);
     let content = match decision.answer {
         Answer::Addresses(addresses) => Content::positive(
             addresses.into_iter().map(|address| address_record(owner, profile.ttl, address)).collect(),
         ),
+        Answer::Name(target) => Content::positive(vec![alias_record(owner, profile.ttl, &target).ok()?]),
         Answer::NoData => no_data(apex, profile.ttl),
         Answer::NameError => Content::negative(ResponseCode::NXDomain, apex.negative_soa(profile.ttl)),
     };

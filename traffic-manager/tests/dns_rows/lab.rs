@@ -8,7 +8,7 @@ use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, Respo
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use rc_traffic_manager::DnsName;
 use rc_traffic_manager::decide::{
-    Endpoint, EndpointIndex, EndpointStatus, Health, MaxReturn, Method, Profile, Snapshot, Target, Ttl,
+    Directives, Endpoint, EndpointIndex, EndpointStatus, Health, MaxReturn, Method, Profile, Target, Ttl,
 };
 use rc_traffic_manager::monitor::LatestSnapshot;
 use rc_traffic_manager::server::{Counters, DnsServer, Listening};
@@ -59,15 +59,13 @@ fn profiles() -> Vec<Profile> {
                 let index = EndpointIndex(next);
                 next += 1;
                 let target = Target::Address(address.parse().unwrap());
-                Endpoint { index, name: address.clone(), target, enabled: true, always_serve: false }
+                Endpoint::new(index, address.clone(), target)
             });
-            Profile {
-                name: dns(&format!("{name}.tm.test")),
-                enabled,
-                method: Method::MultiValue { max_return: MaxReturn::new(max_return).unwrap() },
-                ttl: ttl(seconds),
-                endpoints: endpoints.collect(),
-            }
+            let method = Method::MultiValue { max_return: MaxReturn::new(max_return).unwrap() };
+            let name = dns(&format!("{name}.tm.test"));
+            let mut profile = Profile::new(name, method, ttl(seconds), endpoints.collect());
+            profile.enabled = enabled;
+            profile
         };
     made.into_iter().map(&mut profile).collect()
 }
@@ -100,7 +98,8 @@ impl Lab {
             Listening::bind(&["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]).unwrap();
         let [v4, v6] = *listening.addresses() else { panic!("two addresses") };
         let zones = Arc::new(zones());
-        let (snapshot, stop) = (LatestSnapshot::default(), CancellationToken::new());
+        let snapshot = LatestSnapshot::new(Arc::clone(&zones), Directives::default());
+        let stop = CancellationToken::new();
         let counters = Arc::new(Counters::new(zones.profiles().len()));
         let server = DnsServer::start(listening, zones, snapshot.clone(), Arc::clone(&counters), DEADLINE);
         tokio::spawn(server.unwrap().run(stop.clone()));
@@ -116,10 +115,10 @@ impl Lab {
 
     /// The endpoints of `p` get these states, all others the last one.
     pub(crate) fn set(&self, first: &[EndpointStatus], others: EndpointStatus) {
-        let count = profiles().iter().map(|profile| profile.endpoints.len()).sum();
+        let count = profiles().iter().map(|profile| profile.endpoints().len()).sum();
         let mut statuses = first.to_vec();
         statuses.resize(count, others);
-        self.snapshot.store(Snapshot::new(statuses.into_iter().map(Health::with_status).collect()));
+        self.snapshot.observe(statuses.into_iter().map(Health::with_status).collect());
     }
 
     /// Asks over UDP and over TCP, on both families; the answers must agree but for the chosen addresses.
