@@ -24,6 +24,9 @@ pub struct ClientConfig {
     pub timers: Timers,
     /// Memory of channels.
     pub buffers: Buffers,
+    /// How long a session is kept while no path carries it; 0 to 15 min. A Controller uses the smaller of this and what
+    /// its Target announces less 30 s. `None` is the default of the role.
+    pub resume_window: Option<Duration>,
     /// Directory for what outlives the process: the last-known-good broker list, and a Target's used tickets. `None`
     /// keeps both in memory only.
     pub state_dir: Option<PathBuf>,
@@ -153,18 +156,17 @@ impl BrokerPlaces {
     }
 }
 
-/// How long a Target keeps a session that has no path; a Controller gives up 30 s earlier.
-const TARGET_RESUME_WINDOW: Duration = Duration::from_secs(150);
+/// How long a session without a path is kept by default. Zero: its first path is its last one.
+const RESUME_WINDOW: Duration = Duration::ZERO;
 
 impl ClientConfig {
     /// The settings of the sessions of an endpoint of this role.
-    pub(crate) fn session(&self, role: Role) -> SessionConfig {
+    pub(crate) fn session(&self, _role: Role) -> SessionConfig {
         let defaults = SessionConfig::default();
-        let target = role == Role::Target;
         SessionConfig {
             send_cap_bytes: self.buffers.send_cap,
             receive_window_bytes: self.buffers.receive_window,
-            resume_window: if target { TARGET_RESUME_WINDOW } else { defaults.resume_window },
+            resume_window: self.resume_window.unwrap_or(RESUME_WINDOW),
             ..defaults
         }
     }
@@ -176,6 +178,7 @@ impl ClientConfig {
             brokers: BrokerPlaces::named(names),
             timers: Timers::default(),
             buffers: Buffers::default(),
+            resume_window: None,
             state_dir: None,
         }
     }
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_keeps_a_session_30_s_longer_than_its_controller() {
+    fn the_settings_of_a_session_are_the_configured_ones() {
         let files = CredentialFiles {
             certificate: PathBuf::new(),
             key: PathBuf::new(),
@@ -205,8 +208,9 @@ mod tests {
         };
         let mut config = ClientConfig::new(files, ["brokers.mesh.example"]);
         config.buffers = Buffers { send_cap: 1, receive_window: 2 };
-        let (target, controller) = (config.session(Role::Target), config.session(Role::Controller));
-        assert_eq!((target.resume_window.as_secs(), controller.resume_window.as_secs()), (150, 120));
-        assert_eq!((target.send_cap_bytes, target.receive_window_bytes), (1, 2));
+        config.resume_window = Some(Duration::from_secs(3));
+        let session = config.session(Role::Target);
+        assert_eq!((session.send_cap_bytes, session.receive_window_bytes), (1, 2));
+        assert_eq!(session.resume_window, Duration::from_secs(3));
     }
 }

@@ -15,7 +15,7 @@ use crate::failure::FailureKind;
 use crate::link::BrokerContact;
 use crate::path::{PathFault, PathRequest, open_path};
 use crate::proven_path::{PathBreak, ProvenPath};
-use crate::session::{PathFacts, SessionHandle, attach};
+use crate::session::{Beginning, PathFacts, SessionHandle};
 
 /// First wait before a further attempt; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -69,7 +69,7 @@ impl Endpoint {
             purpose: Purpose::NEW,
             lane: Lane::INTERACTIVE,
         };
-        let session = SessionId(rand::random());
+        let beginning = Beginning::new(self.setup(), SessionId(rand::random()), target.clone());
         let deadline = self.reach().timers.attach;
         let mut first_break = None;
         loop {
@@ -78,8 +78,7 @@ impl Endpoint {
                 Err(error) => return Err(first_break.map_or(error, StartError::Attach)),
             };
             let broken = stream.broken();
-            let (peer, ticket) = (target.clone(), ticket.clone());
-            let error = match attach(self.setup(), session, peer, stream, facts, ticket, deadline).await {
+            let error = match beginning.attach(stream, facts, ticket.clone(), deadline).await {
                 Ok(handle) => {
                     self.adopt(&handle);
                     return Ok(handle);

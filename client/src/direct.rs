@@ -56,7 +56,8 @@ where
 fn setup() -> SessionSetup {
     SessionSetup {
         instance: InstanceId(rand::random()),
-        config: SessionConfig::default(),
+        // There is no other path to wait for.
+        config: SessionConfig { resume_window: Duration::ZERO, ..SessionConfig::default() },
         clock: Arc::new(BootClock),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),

@@ -253,6 +253,12 @@ impl Endpoint {
         cores.iter().map(|core| core.status()).collect()
     }
 
+    /// The live session of that id, while any handle or channel of it is held.
+    pub fn session(&self, session: SessionId) -> Option<SessionHandle> {
+        let core = lock(&self.inner.sessions).get(&session).cloned()?;
+        SessionHandle::of(&core)
+    }
+
     /// Follows what happens, from now on.
     pub fn events(&self) -> Events {
         self.inner.reach.events.follow()

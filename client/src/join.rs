@@ -5,7 +5,7 @@ use rc_proto::identity::ticket::KeyThumbprint;
 use rc_proto::wire::codes::{AttachKind, Denial, EndCode, Refusal};
 use rc_proto::wire::frame::{Attach, Refused};
 use rc_proto::wire::message::Invite;
-use rc_proto::wire::{EndpointId, PathId, ServiceName, SessionId};
+use rc_proto::wire::{EndpointId, Epoch, PathId, ServiceName, SessionId};
 
 use crate::endpoint::Endpoint;
 use crate::link::BrokerContact;
@@ -89,6 +89,7 @@ impl Endpoint {
             }
         };
         let key = KeyThumbprint(peer.certificate.key_thumbprint);
+        let facts = PathFacts { peer_key: Some(key), ..facts };
         let endpoint = self.clone();
         Ok(Joined { controller: peer.id, controller_id, key, attach, stream, early, facts, endpoint })
     }
@@ -160,6 +161,26 @@ impl Joined {
                 endpoint.adopt(&handle);
                 Ok((handle, offers))
             }
+            Err((stream, refused)) => {
+                refuse(stream, &refused).await;
+                Err(JoinError { controller: controller_id, reason: refused.code.to_string() })
+            }
+        }
+    }
+
+    /// Gives the path to a session that runs: the same Controller resumes it, hands it over, or keeps the path ready.
+    /// `permits` says what the ticket of this request allows; it replaces what an earlier one allowed.
+    ///
+    /// # Errors
+    /// When the request does not hold by the protocol's own rules; the Controller is told.
+    pub async fn resume(
+        self,
+        session: &SessionHandle,
+        permits: impl Fn(&ServiceName) -> bool + Send + Sync + 'static,
+    ) -> Result<Epoch, JoinError> {
+        let Self { controller_id, attach, stream, early, facts, .. } = self;
+        match session.accept_path(stream, &attach, permits, early, facts) {
+            Ok(epoch) => Ok(epoch),
             Err((stream, refused)) => {
                 refuse(stream, &refused).await;
                 Err(JoinError { controller: controller_id, reason: refused.code.to_string() })

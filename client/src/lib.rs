@@ -48,5 +48,7 @@ pub use join::{Invitation, JoinError, Joined};
 pub use probe::{ProbeError, ProbeReport, ResolvedName, probe};
 pub use rc_proto::select::{Choice, Rule};
 pub use rc_transport::CredentialFiles;
-pub use session::{Channel, ChannelReset, OfferQueue, OpenOptions, PendingChannel, SessionHandle, Withdrawn};
+pub use session::{
+    AttachRequest, Channel, ChannelReset, OfferQueue, OpenOptions, PendingChannel, SessionHandle, Withdrawn,
+};
 pub use status::{ChannelStatus, EndedBy, HopStatus, PathStatus, PinStatus, SessionEnd, SessionStatus};

@@ -155,6 +155,7 @@ fn facts(path: PathId, lane: Lane, opened: Option<&PathOpened>) -> PathFacts {
         lane: Some(lane),
         hops: hops.iter().map(hop).collect(),
         first_round_trip_us: None,
+        peer_key: None,
     }
 }
 

@@ -99,6 +99,14 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     .too_small("a fast and far path is not filled: it holds one round trip of data")
     .too_large("costs that much memory for each channel that nobody reads"),
     Knob::optional(
+        "session.resume_window",
+        Kind::Duration,
+        "How long a session is kept while no path carries it. A controller keeps the smaller of this and the target's less 30 s.",
+    )
+    .range("0ms", "15m")
+    .too_small("a session ends with its last broker, or before this machine is back on a network")
+    .too_large("a session whose other end is gone for good keeps its memory and its place"),
+    Knob::optional(
         "state.dir",
         Kind::Path,
         "Directory for what outlives the process: the last-known-good broker list and, at a Target, used tickets.",
@@ -142,7 +150,8 @@ pub fn read_client_config(reader: &mut Reader<'_>) -> ClientConfig {
         send_cap: reader.read("session.send_cap"),
         receive_window: reader.read("session.receive_window"),
     };
-    ClientConfig { credentials, brokers, timers, buffers, state_dir: reader.optional("state.dir") }
+    let (resume_window, state_dir) = (reader.optional("session.resume_window"), reader.optional("state.dir"));
+    ClientConfig { credentials, brokers, timers, buffers, resume_window, state_dir }
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::channel::ChannelReset;
 use super::handle::Owner;
-use super::state::{Offered, PathFacts, State, ignore_gone};
+use super::start::SessionSetup;
+use super::state::{Offered, State, ignore_gone};
 use super::waits::{Fate, Slot, Wait};
 use crate::error::OpenError;
 use crate::status::{ChannelStatus, PathStatus, SessionEnd, SessionStatus, whole_ms};
@@ -39,10 +40,12 @@ pub(crate) enum Transmit {
 pub(crate) struct SessionCore {
     id: SessionId,
     peer: EndpointId,
-    clock: Arc<dyn Clock>,
+    pub(super) setup: SessionSetup,
     state: Mutex<State>,
     /// Wakes the timer when its deadline came nearer.
     pub(super) timer: Notify,
+    /// Wakes who judges attaches on paths that stood by.
+    pub(super) requests: Notify,
     ended: watch::Sender<Option<SessionEnd>>,
     owner: Mutex<Weak<Owner>>,
 }
@@ -52,16 +55,17 @@ impl SessionCore {
         id: SessionId,
         peer: EndpointId,
         session: Session,
-        clock: Arc<dyn Clock>,
+        setup: SessionSetup,
         offers: Option<mpsc::Sender<Offered>>,
     ) -> Self {
-        let now = clock.now();
+        let now = setup.clock.now();
         Self {
             id,
             peer,
-            clock,
+            setup,
             state: Mutex::new(State::new(session, offers, now)),
             timer: Notify::new(),
+            requests: Notify::new(),
             ended: watch::Sender::new(None),
             owner: Mutex::new(Weak::new()),
         }
@@ -76,7 +80,7 @@ impl SessionCore {
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+        &*self.setup.clock
     }
 
     /// How the session ended, once it has.
@@ -96,10 +100,13 @@ impl SessionCore {
     /// Applies one mutation with `now` read once, then tells everybody whom it concerns.
     pub(super) fn with<R>(&self, mutate: impl FnOnce(&mut State, Moment) -> R) -> R {
         let mut state = self.lock();
-        let now = self.clock.now();
+        let now = self.setup.clock.now();
         let result = mutate(&mut state, now);
         let settled = state.settle();
         drop(state);
+        if settled.attach_requested {
+            self.requests.notify_waiters();
+        }
         if settled.timer_nearer {
             self.timer.notify_one();
         }
@@ -114,7 +121,7 @@ impl SessionCore {
     /// Looks without changing anything.
     pub(super) fn look<R>(&self, look: impl FnOnce(&State, Moment) -> R) -> R {
         let state = self.lock();
-        look(&state, self.clock.now())
+        look(&state, self.setup.clock.now())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -123,11 +130,6 @@ impl SessionCore {
     }
 
     // ---- the pumps' side
-
-    /// Adds a path that is not attached yet.
-    pub(super) fn add_path(&self, facts: PathFacts) -> PathKey {
-        self.with(|state, _| state.add_path(facts))
-    }
 
     /// Takes the next whole frames for a path into `out`.
     pub(super) fn poll_transmit(&self, key: PathKey, out: &mut Vec<u8>, waker: &Waker) -> Transmit {

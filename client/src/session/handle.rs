@@ -108,6 +108,11 @@ impl SessionHandle {
         Self { owner }
     }
 
+    /// A further handle, while any lives.
+    pub(crate) fn of(core: &SessionCore) -> Option<Self> {
+        core.owner().map(Self::new)
+    }
+
     pub(super) fn core(&self) -> &SessionCore {
         self.owner.core()
     }

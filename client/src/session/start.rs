@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::session::attach::{FirstEnvelopeError, read_first};
-use rc_proto::session::{Session, SessionConfig};
-use rc_proto::wire::codes::{Lane, Purpose, Refusal};
+use rc_proto::session::{PathKey, Session, SessionConfig};
+use rc_proto::wire::codes::{Purpose, Refusal};
 use rc_proto::wire::frame::{Attach, Refused};
 use rc_proto::wire::{EndpointId, InstanceId, ServiceName, SessionId};
 use rc_transport::Clock;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::core::SessionCore;
 use super::handle::{OfferQueue, Owner, SessionHandle};
+use super::paths::Attaching;
 use super::pump::{PathStream, pump};
 use super::state::{AttachAnswer, PathFacts};
 use crate::error::AttachError;
@@ -38,17 +39,11 @@ pub(crate) struct SessionSetup {
     pub(crate) stop: CancellationToken,
 }
 
-impl SessionSetup {
+impl SessionCore {
     /// Runs the pump of a path that is there.
-    fn spawn_pump<S: PathStream>(
-        &self,
-        core: &Arc<SessionCore>,
-        key: rc_proto::session::PathKey,
-        stream: S,
-        early: Vec<u8>,
-    ) {
-        let (core, stop) = (Arc::clone(core), self.stop.clone());
-        self.tasks.spawn(async move {
+    pub(super) fn spawn_pump<S: PathStream>(self: &Arc<Self>, key: PathKey, stream: S, early: Vec<u8>) {
+        let (core, stop) = (Arc::clone(self), self.setup.stop.clone());
+        self.setup.tasks.spawn(async move {
             let moved = stop.run_until_cancelled(pump(Arc::clone(&core), key, stream, early)).await;
             if moved.is_none() {
                 core.path_gone(key, "this process stops");
@@ -56,9 +51,9 @@ impl SessionSetup {
         });
     }
 
-    fn spawn_timer(&self, core: &Arc<SessionCore>) {
-        let (core, stop) = (Arc::clone(core), self.stop.clone());
-        self.tasks.spawn(async move { stop.run_until_cancelled(keep_time(core)).await });
+    fn spawn_timer(self: &Arc<Self>) {
+        let (core, stop) = (Arc::clone(self), self.setup.stop.clone());
+        self.setup.tasks.spawn(async move { stop.run_until_cancelled(keep_time(core)).await });
     }
 }
 
@@ -77,7 +72,64 @@ async fn keep_time(core: Arc<SessionCore>) {
     }
 }
 
-/// Controller: starts session `id` over `stream` and waits for the Target's answer.
+/// Controller: a session that no path has carried yet. Give it paths until one is taken.
+pub(crate) struct Beginning {
+    core: Arc<SessionCore>,
+    owner: Arc<Owner>,
+}
+
+impl Beginning {
+    /// Session `id` with `target`.
+    pub(crate) fn new(setup: &SessionSetup, id: SessionId, target: EndpointId) -> Self {
+        let now = setup.clock.now();
+        let session = Session::controller(setup.config.clone(), id, setup.instance, now);
+        let core = Arc::new(SessionCore::new(id, target, session, setup.clone(), None));
+        let owner = Owner::of(Arc::clone(&core));
+        core.spawn_timer();
+        Self { core, owner }
+    }
+
+    /// Attaches over `stream` and waits for the Target's answer. After an error that another path may help against,
+    /// call it again: the same session asks once more, with the next epoch, and an answer that was lost costs nothing.
+    pub(crate) async fn attach<S: PathStream>(
+        &self,
+        stream: S,
+        facts: PathFacts,
+        ticket: String,
+        deadline: Duration,
+    ) -> Result<SessionHandle, AttachError> {
+        let target = || self.core.peer().clone();
+        let Attaching { key, answer, .. } = self
+            .core
+            .attach_path(stream, facts, Purpose::NEW, ticket)
+            .map_err(|error| AttachError::Refused { target: target(), refusal: error.to_string() })?;
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(AttachAnswer::Attached)) => Ok(SessionHandle::new(Arc::clone(&self.owner))),
+            Ok(Ok(AttachAnswer::Refused(refused))) => Err(refusal(target(), &refused)),
+            Ok(Ok(AttachAnswer::PathGone(reason))) => {
+                Err(AttachError::PathEnded { peer: target().to_string(), reason })
+            }
+            Ok(Err(_)) => {
+                let reason = "the path is gone".to_owned();
+                Err(AttachError::PathEnded { peer: target().to_string(), reason })
+            }
+            Err(_) => {
+                self.core.with(|state, _| state.close_path(key));
+                Err(AttachError::Deadline { peer: target().to_string(), waited: deadline })
+            }
+        }
+    }
+}
+
+impl Drop for Beginning {
+    /// A session that never began ends without a word, and its paths with it.
+    fn drop(&mut self) {
+        self.core.with(|state, _| state.abandon_unless_started());
+        self.core.timer.notify_one();
+    }
+}
+
+/// Controller: starts session `id` over `stream`, the only one that it ever gets, and waits for the Target's answer.
 pub(crate) async fn attach<S: PathStream>(
     setup: &SessionSetup,
     id: SessionId,
@@ -87,47 +139,7 @@ pub(crate) async fn attach<S: PathStream>(
     ticket: String,
     deadline: Duration,
 ) -> Result<SessionHandle, AttachError> {
-    let now = setup.clock.now();
-    let session = Session::controller(setup.config.clone(), id, setup.instance, now);
-    let core = Arc::new(SessionCore::new(id, target.clone(), session, Arc::clone(&setup.clock), None));
-    let owner = Owner::of(Arc::clone(&core));
-    let lane = facts.lane.unwrap_or(Lane::INTERACTIVE);
-    let key = core.add_path(facts);
-    let answer = core.with(|state, now| {
-        let answer = state.await_attach(key);
-        state.session.attach(key, Purpose::NEW, lane, ticket, now).map(|_| answer)
-    });
-    let answer = answer
-        .map_err(|error| AttachError::Refused { target: target.clone(), refusal: error.to_string() })?;
-    setup.spawn_pump(&core, key, stream, Vec::new());
-    setup.spawn_timer(&core);
-    match tokio::time::timeout(deadline, answer).await {
-        Ok(Ok(AttachAnswer::Attached)) => Ok(SessionHandle::new(owner)),
-        Ok(Ok(AttachAnswer::Refused(refused))) => {
-            core.give_up();
-            Err(refusal(target, &refused))
-        }
-        Ok(Ok(AttachAnswer::PathGone(reason))) => {
-            core.give_up();
-            Err(AttachError::PathEnded { peer: target.to_string(), reason })
-        }
-        Ok(Err(_)) => {
-            core.give_up();
-            Err(AttachError::PathEnded { peer: target.to_string(), reason: "the path is gone".to_owned() })
-        }
-        Err(_) => {
-            core.give_up();
-            Err(AttachError::Deadline { peer: target.to_string(), waited: deadline })
-        }
-    }
-}
-
-impl SessionCore {
-    /// The session never began: ends it and its path without a word.
-    fn give_up(&self) {
-        self.with(|state, _| state.abandon());
-        self.timer.notify_one();
-    }
+    Beginning::new(setup, id, target).attach(stream, facts, ticket, deadline).await
 }
 
 fn refusal(target: EndpointId, refused: &Refused) -> AttachError {
@@ -217,16 +229,10 @@ pub(crate) fn admit<S: PathStream>(
     let now = setup.clock.now();
     let session = Session::target(setup.config.clone(), attach.session, setup.instance, now);
     let (tell, offers) = mpsc::channel(offers_max.max(1));
-    let clock = Arc::clone(&setup.clock);
-    let core = Arc::new(SessionCore::new(attach.session, controller, session, clock, Some(tell)));
+    let core = Arc::new(SessionCore::new(attach.session, controller, session, setup.clone(), Some(tell)));
     let owner = Owner::of(Arc::clone(&core));
-    let key = core.add_path(facts);
-    let accepted = core.with(|state, now| state.session.accept_attach(key, attach, permits, now));
-    if let Err(refused) = accepted {
-        return Err((stream, refused));
-    }
-    setup.spawn_pump(&core, key, stream, early);
-    setup.spawn_timer(&core);
+    core.accept_path(stream, attach, permits, early, facts)?;
+    core.spawn_timer();
     Ok((SessionHandle::new(owner), OfferQueue::new(offers, core)))
 }
 

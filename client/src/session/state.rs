@@ -1,12 +1,13 @@
 //! What the lock protects: the pure session, its paths, its channels' waiters, and what a mutation leaves to be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
 use rc_proto::Moment;
-use rc_proto::session::{ChannelError, PathKey, ReadOutcome, Session, SessionEvent};
+use rc_proto::identity::ticket::KeyThumbprint;
+use rc_proto::session::{ChannelError, PathKey, ReadOutcome, Session, SessionEvent, SessionState};
 use rc_proto::wire::codes::{Class, EndCode, Lane, ResetCode};
-use rc_proto::wire::frame::Refused;
+use rc_proto::wire::frame::{Attach, Refused};
 use rc_proto::wire::{ChannelId, PathId, ServiceName};
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,7 +38,12 @@ pub(crate) struct PathFacts {
     pub(crate) lane: Option<Lane>,
     pub(crate) hops: Vec<HopStatus>,
     pub(crate) first_round_trip_us: Option<u32>,
+    /// Thumbprint of the key that the other end proved on this path.
+    pub(crate) peer_key: Option<KeyThumbprint>,
 }
+
+/// An ATTACH on a path that stood by, which nobody has judged yet.
+pub(super) type Requested = (PathKey, Box<Attach>);
 
 /// One path's pump, from the session's side.
 pub(super) struct PathSlot {
@@ -55,6 +61,7 @@ pub(super) struct Settled {
     pub(super) wakes: Vec<Waker>,
     pub(super) timer_nearer: bool,
     pub(super) ended: Option<SessionEnd>,
+    pub(super) attach_requested: bool,
 }
 
 /// What was told outside the lock before.
@@ -73,6 +80,8 @@ pub(super) struct State {
     pub(super) wakes: Vec<Waker>,
     /// Who waits for a PING to be answered.
     pub(super) pingers: Vec<Waker>,
+    /// At most one of each path.
+    pub(super) requested: VecDeque<Requested>,
     pub(super) began: Moment,
     offers: Option<mpsc::Sender<Offered>>,
     paths_made: u64,
@@ -91,6 +100,7 @@ impl State {
             end: None,
             wakes: Vec::new(),
             pingers: Vec::new(),
+            requested: VecDeque::new(),
             began: now,
             offers,
             paths_made: 0,
@@ -117,7 +127,8 @@ impl State {
         self.told.timeout = timeout;
         let ended = self.end.clone().filter(|_| !self.told.end);
         self.told.end |= ended.is_some();
-        Settled { wakes: std::mem::take(&mut self.wakes), timer_nearer, ended }
+        let attach_requested = !self.requested.is_empty();
+        Settled { wakes: std::mem::take(&mut self.wakes), timer_nearer, ended, attach_requested }
     }
 
     /// When the session wants to be called next; the timer arms itself at it.
@@ -137,8 +148,11 @@ impl State {
         Some((key, path.pings_answered))
     }
 
-    /// The session never began: whatever it still wants to say, nobody hears it.
-    pub(super) fn abandon(&mut self) {
+    /// A session that never began: whatever it still wants to say, nobody hears it.
+    pub(super) fn abandon_unless_started(&mut self) {
+        if self.session.status().state != SessionState::Starting {
+            return;
+        }
         self.finish(EndCode::INTERNAL, EndedBy::Local, None, String::new());
         self.close_every_path();
     }
@@ -150,6 +164,11 @@ impl State {
         let key = PathKey(self.paths_made);
         self.paths.insert(key, PathSlot { facts, closing: false, waker: None, full: false, attach: None });
         key
+    }
+
+    /// Takes a path back that the session refused.
+    pub(super) fn forget_path(&mut self, key: PathKey) {
+        self.paths.remove(&key);
     }
 
     /// Asks to be told how the path's ATTACH is answered.
@@ -208,6 +227,7 @@ impl State {
 
     pub(super) fn path_gone(&mut self, key: PathKey, reason: &str, now: Moment) {
         let Some(mut path) = self.paths.remove(&key) else { return };
+        self.requested.retain(|(requested, _)| *requested != key);
         if !reason.is_empty() {
             reason.clone_into(&mut self.last_loss);
         }
@@ -217,7 +237,7 @@ impl State {
         self.session.path_lost(key, now);
     }
 
-    fn close_path(&mut self, key: PathKey) {
+    pub(super) fn close_path(&mut self, key: PathKey) {
         if let Some(path) = self.paths.get_mut(&key) {
             path.closing = true;
             self.wakes.extend(path.waker.take());
@@ -269,10 +289,10 @@ impl State {
                 self.close_path(path);
             }
             SessionEvent::PathRetired(path) => self.close_path(path),
-            // Without a further path there is nothing that could carry the session on.
-            SessionEvent::Detached => {
+            SessionEvent::Detached => tracing::debug!("no path carries the session"),
+            SessionEvent::Ended { code: EndCode::WINDOW_EXPIRED, by_peer: false, .. } => {
                 let detail = std::mem::take(&mut self.last_loss);
-                self.finish(EndCode::PATH_LOST, EndedBy::Network, None, detail);
+                self.finish(EndCode::WINDOW_EXPIRED, EndedBy::Network, None, detail);
             }
             SessionEvent::Ended { code, reason, by_peer } => self.finish(code, by(by_peer), None, reason),
             SessionEvent::Aborted { code, reason, by_peer } => {
@@ -281,7 +301,7 @@ impl State {
             }
             SessionEvent::Suspect(path) => tracing::debug!(?path, "the peer is not heard"),
             SessionEvent::Recovered(path) => tracing::debug!(?path, "the peer is heard again"),
-            SessionEvent::AttachRequested { path, .. } => self.close_path(path),
+            SessionEvent::AttachRequested { path, attach } => self.requested.push_back((path, attach)),
             SessionEvent::RepathWanted { reason, .. } => {
                 tracing::debug!(%reason, "the peer asks for another path")
             }

@@ -18,13 +18,18 @@ use crate::error::{AttachError, OpenError};
 use crate::status::{EndedBy, SessionEnd};
 use crate::testing::TokioClock;
 
-const MIB: usize = 1024 * 1024;
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const MIB: usize = 1024 * 1024;
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
+/// A session that its last path takes with it.
 fn setup(instance: u8) -> SessionSetup {
+    setup_with_window(instance, Duration::ZERO)
+}
+
+pub(super) fn setup_with_window(instance: u8, resume_window: Duration) -> SessionSetup {
     SessionSetup {
         instance: InstanceId([instance; 16]),
-        config: SessionConfig::default(),
+        config: SessionConfig { resume_window, ..SessionConfig::default() },
         clock: Arc::new(TokioClock::start()),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
@@ -39,16 +44,16 @@ fn name(text: &str) -> ServiceName {
     text.parse().unwrap()
 }
 
-fn id(text: &str) -> EndpointId {
+pub(super) fn id(text: &str) -> EndpointId {
     text.parse().unwrap()
 }
 
 /// Two ends of one session over an in-memory pipe.
-struct Pair {
-    controller: SessionHandle,
-    target: SessionHandle,
-    offers: OfferQueue,
-    setups: [SessionSetup; 2],
+pub(super) struct Pair {
+    pub(super) controller: SessionHandle,
+    pub(super) target: SessionHandle,
+    pub(super) offers: OfferQueue,
+    pub(super) setups: [SessionSetup; 2],
 }
 
 async fn target_side(
@@ -65,8 +70,17 @@ async fn target_side(
 }
 
 async fn pair_with(pipe_bytes: usize, permits: fn(&ServiceName) -> bool, offers_max: usize) -> Pair {
-    let setups = [setup(1), setup(2)];
     let (near, far) = tokio::io::duplex(pipe_bytes);
+    pair_between([setup(1), setup(2)], near, far, permits, offers_max).await
+}
+
+async fn pair_between(
+    setups: [SessionSetup; 2],
+    near: impl PathStream,
+    far: impl PathStream,
+    permits: fn(&ServiceName) -> bool,
+    offers_max: usize,
+) -> Pair {
     let session = SessionId([7; 16]);
     let (controller, (target, offers)) = tokio::join!(
         attach(&setups[0], session, id("pc-17"), near, facts(), "a.b.c".into(), DEADLINE),
@@ -75,13 +89,22 @@ async fn pair_with(pipe_bytes: usize, permits: fn(&ServiceName) -> bool, offers_
     Pair { controller: controller.unwrap(), target, offers, setups }
 }
 
+/// The same over streams of the caller.
+pub(super) async fn pair_over(
+    setups: [SessionSetup; 2],
+    near: impl PathStream,
+    far: impl PathStream,
+) -> Pair {
+    pair_between(setups, near, far, |_| true, 16).await
+}
+
 async fn pair() -> Pair {
     pair_with(64 * 1024, |_| true, 16).await
 }
 
 impl Pair {
     /// Opens a channel and accepts it at the other end.
-    async fn channel(&mut self, service: &str) -> (Channel, Channel) {
+    pub(super) async fn channel(&mut self, service: &str) -> (Channel, Channel) {
         let service = name(service);
         let (near, far) = tokio::join!(self.controller.open(&service, OpenOptions::default()), async {
             self.offers.next().await.unwrap().accept().unwrap()
@@ -90,7 +113,7 @@ impl Pair {
     }
 
     /// Both sides' tasks have ended.
-    async fn settled(self) {
+    pub(super) async fn settled(self) {
         let Self { controller, target, offers, setups } = self;
         drop((controller, target, offers));
         for setup in setups {
@@ -101,11 +124,11 @@ impl Pair {
 }
 
 /// Bytes whose every position is recognisable.
-fn pattern(offset: usize, length: usize) -> Vec<u8> {
+pub(super) fn pattern(offset: usize, length: usize) -> Vec<u8> {
     (offset..offset + length).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect()
 }
 
-async fn flood(mut channel: Channel, total: usize) -> io::Result<Channel> {
+pub(super) async fn flood(mut channel: Channel, total: usize) -> io::Result<Channel> {
     let mut sent = 0;
     while sent < total {
         let count = (total - sent).min(40_000);
@@ -115,16 +138,24 @@ async fn flood(mut channel: Channel, total: usize) -> io::Result<Channel> {
     Ok(channel)
 }
 
-async fn take(channel: &mut (impl tokio::io::AsyncRead + Unpin), total: usize) {
+pub(super) async fn take(channel: &mut (impl tokio::io::AsyncRead + Unpin), total: usize) {
+    take_from(channel, 0, total).await;
+}
+
+/// Reads from position `taken` to position `total`, and checks each byte.
+pub(super) async fn take_from(
+    channel: &mut (impl tokio::io::AsyncRead + Unpin),
+    mut taken: usize,
+    total: usize,
+) {
     let mut buffer = vec![0; 64 * 1024];
-    let mut taken = 0;
     while taken < total {
-        let count = channel.read(&mut buffer).await.unwrap();
+        let room = buffer.len().min(total - taken);
+        let count = channel.read(&mut buffer[..room]).await.unwrap();
         assert!(count > 0, "ended after {taken} bytes");
         assert_eq!(buffer[..count], pattern(taken, count), "at {taken}");
         taken += count;
     }
-    assert_eq!(taken, total);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,7 +335,7 @@ async fn a_path_that_takes_no_bytes_is_still_given_up_and_closed() {
     assert!(stuff(&mut near).await > 64 * 1024);
     let began = tokio::time::Instant::now();
     let end = pair.controller.ended().await;
-    assert_eq!(end.code, EndCode::PATH_LOST);
+    assert_eq!(end.code, EndCode::WINDOW_EXPIRED);
     assert!(began.elapsed() < Duration::from_secs(16), "{:?}", began.elapsed());
     pair.setups[0].tasks.close();
     let closed = tokio::time::timeout(Duration::from_secs(3), pair.setups[0].tasks.wait()).await;
@@ -428,7 +459,7 @@ async fn tamperable(tampering: Tampering) -> (Pair, CancellationToken) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_last_path_ends_is_lost_on_both_sides() {
+async fn a_session_with_no_window_is_lost_with_its_last_path_on_both_sides() {
     let (mut pair, cut) = tamperable(Tampering::Cut).await;
     let (mut near, mut far) = pair.channel("echo").await;
     far.write_all(b"last words").await.unwrap();
@@ -437,12 +468,12 @@ async fn a_session_whose_last_path_ends_is_lost_on_both_sides() {
     cut.cancel();
     for handle in [&pair.controller, &pair.target] {
         let end = handle.ended().await;
-        assert_eq!((end.code, end.by), (EndCode::PATH_LOST, EndedBy::Network));
+        assert_eq!((end.code, end.by), (EndCode::WINDOW_EXPIRED, EndedBy::Network));
     }
     let error = near.read(&mut [0; 8]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     let end = error.get_ref().unwrap().downcast_ref::<SessionEnd>().unwrap();
-    assert_eq!(end.code, EndCode::PATH_LOST);
+    assert_eq!(end.code, EndCode::WINDOW_EXPIRED);
     let opened = pair.controller.open(&name("echo"), OpenOptions::default()).await;
     assert!(matches!(opened, Err(OpenError::SessionEnded { .. })), "{opened:?}");
     assert!(pair.offers.next().await.is_none());
@@ -458,7 +489,7 @@ async fn a_path_that_falls_silent_while_it_stays_open_is_given_up() {
     near.write_all(b"is anybody there").await.unwrap();
     let began = tokio::time::Instant::now();
     let end = pair.controller.ended().await;
-    assert_eq!(end.code, EndCode::PATH_LOST);
+    assert_eq!(end.code, EndCode::WINDOW_EXPIRED);
     assert!(end.detail.contains("not heard"), "{end}");
     let waited = began.elapsed();
     assert!((Duration::from_secs(4)..Duration::from_secs(16)).contains(&waited), "{waited:?}");
@@ -507,9 +538,9 @@ async fn a_bit_flipped_by_the_broker_costs_the_path_and_delivers_nothing() {
     near.write_all(b"altered on the way").await.unwrap();
     let error = far.read(&mut heard).await.unwrap_err();
     let end = error.get_ref().unwrap().downcast_ref::<SessionEnd>().unwrap();
-    assert_eq!((end.code, end.by), (EndCode::PATH_LOST, EndedBy::Network));
+    assert_eq!((end.code, end.by), (EndCode::WINDOW_EXPIRED, EndedBy::Network));
     assert_eq!(pair.target.status().received_bytes, 5);
-    assert_eq!(pair.controller.ended().await.code, EndCode::PATH_LOST);
+    assert_eq!(pair.controller.ended().await.code, EndCode::WINDOW_EXPIRED);
 }
 
 #[tokio::test(start_paused = true)]

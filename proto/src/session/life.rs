@@ -147,7 +147,7 @@ impl Session {
         let standby = purpose == Purpose::STANDBY;
         let (epoch, bytes) = self.build_attach(lane, standby, ticket)?;
         let binds = !standby && purpose != Purpose::HANDOVER;
-        let stage = Stage::Attaching { binds, standby, since: now, sent: None };
+        let stage = Stage::Attaching { binds, standby, since: now, sent: None, behind: 0 };
         let mut state = Path::new(stage, lane, epoch, now);
         state.replaces_older = purpose == Purpose::HANDOVER;
         state.owed.outbox.push_back(bytes);
@@ -170,7 +170,7 @@ impl Session {
         let (epoch, bytes) = self.build_attach(lane, false, ticket)?;
         self.paths.highest = epoch;
         if let Some(state) = self.paths.path_mut(path) {
-            state.stage = Stage::Attaching { binds: true, standby: false, since: now, sent: None };
+            state.stage = Stage::Attaching { binds: true, standby: false, since: now, sent: None, behind: 0 };
             state.epoch = epoch;
             state.owed.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &bytes));
         }
@@ -282,9 +282,14 @@ impl Session {
         }
     }
 
+    /// When the session ends for want of a path. One that nothing has carried yet has no window: its driver gives up.
+    fn window_end(&self) -> Option<Moment> {
+        self.clock.detached.filter(|_| self.clock.started).map(|since| since + self.clock.window)
+    }
+
     /// Ends the session once it was without a path for its window. Every entry that reads calls this first.
     pub(super) fn expire(&mut self, now: Moment) {
-        let expired = self.clock.detached.is_some_and(|since| now.since(since) >= self.clock.window);
+        let expired = self.window_end().is_some_and(|end| now >= end);
         if expired && !self.ending.is_over() {
             self.finish_session(EndCode::WINDOW_EXPIRED, String::new(), false);
         }
@@ -341,8 +346,7 @@ impl Session {
         if self.ending.is_over() {
             return None;
         }
-        let window = self.clock.detached.map(|since| since + self.clock.window);
-        [self.paths.deadline(), self.table.deadline(), self.ending.deadline(), window]
+        [self.paths.deadline(), self.table.deadline(), self.ending.deadline(), self.window_end()]
             .into_iter()
             .flatten()
             .min()

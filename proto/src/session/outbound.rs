@@ -19,6 +19,9 @@ const SPLIT_BYTES_MIN: usize = 1024;
 /// Every frame but DATA and an ATTACHED of many channels fits into this.
 const BUDGET_BYTES_MIN: usize = 1024;
 
+/// Bytes that go behind an ATTACH before its answer; who judges holds twice as much.
+const BEHIND_ATTACH_BYTES_MAX: usize = 128 * 1024;
+
 /// The caller's buffer with what may still be appended to it.
 struct Room<'a> {
     out: &'a mut Vec<u8>,
@@ -76,9 +79,13 @@ impl Session {
                 }
             }
         }
-        let wrote = !room.is_empty();
+        let wrote = out.len() - start;
+        if let Some(Stage::Attaching { behind, .. }) = self.paths.path_mut(path).map(|state| &mut state.stage)
+        {
+            *behind += wrote;
+        }
         self.settle();
-        wrote
+        wrote > 0
     }
 
     /// A budget for [`Self::poll_transmit`] with which input waits behind one frame at most: the largest that the path
@@ -91,7 +98,7 @@ impl Session {
 
     fn carries_channels(&self, key: PathKey) -> bool {
         let binds = match self.paths.path(key).map(|path| path.stage) {
-            Some(Stage::Attaching { binds, .. }) => binds,
+            Some(Stage::Attaching { binds, behind, .. }) => binds && behind < BEHIND_ATTACH_BYTES_MAX,
             Some(Stage::Live) => true,
             Some(Stage::Standby | Stage::Judging | Stage::Retiring { .. }) | None => false,
         };

@@ -34,7 +34,8 @@ const PONGS_MAX: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The Controller's ATTACH is on its way; with `binds`, channels use the path already.
-    Attaching { binds: bool, standby: bool, since: Moment, sent: Option<Moment> },
+    /// `behind` counts the bytes written before the answer.
+    Attaching { binds: bool, standby: bool, since: Moment, sent: Option<Moment>, behind: usize },
     /// Ready, carries nothing.
     Standby,
     /// The Target's caller has an ATTACH to judge; nothing behind it is parsed.
