@@ -11,7 +11,9 @@ use rc_daemon::ready::{Ready, ReadyFile};
 use rc_daemon::shutdown::Shutdown;
 use rc_daemon::{ExitStatus, Failure};
 use rc_proto::wire::Role;
-use rc_transport::{BootClock, Clock, Connector, CredentialFiles, Credentials, LifeLeft, TcpNet};
+use rc_transport::{
+    BootClock, Clock, Connector, CredentialFiles, Credentials, LifeLeft, Resolver, ResolverConfig, TcpNet,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,10 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Administration, Inventory};
 use crate::config::{BINARY, Config};
 use crate::decide::{Directives, EndpointStatus};
-use crate::monitor::{
-    BrokerProbe, Driver, LatestSnapshot, Monitor, MonitorEvent, MonitorHandle, ProbeFailure, Prober, Report,
-};
-use crate::server::{Counters, DnsServer, Listening};
+use crate::monitor::{Driver, LatestSnapshot, Monitor, MonitorEvent, MonitorHandle, NetworkProber};
+use crate::server::{Counters, DnsServer, LatestServing, Listening, Serving};
 
 /// Health changes that wait to be recorded; more are dropped, the snapshot has them all.
 const HEALTH_EVENTS_MAX: usize = 1024;
@@ -40,7 +40,8 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     let events = EventLog::new();
     let usage = |error: &dyn std::fmt::Display| Failure::from_error(ExitStatus::Usage, error);
 
-    let listening = Listening::bind(&config.listen).map_err(|error| usage(&error))?;
+    let listening =
+        Listening::bind_many(&config.listen, config.udp_threads).map_err(|error| usage(&error))?;
     let admin = AdminServer::bind(&config.admin_socket)?;
     let inventory = Arc::new(Inventory {
         listen: listening.addresses().to_vec(),
@@ -50,14 +51,10 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     });
     let snapshot = LatestSnapshot::new(Arc::clone(&config.zones), Directives::default());
     let monitor = start_monitor(&config, &snapshot, &inventory, &events, &tasks, &stop)?;
-    let server = DnsServer::start(
-        listening,
-        Arc::clone(&config.zones),
-        snapshot.clone(),
-        Arc::clone(&inventory.counters),
-        config.tcp_idle,
-    )
-    .map_err(|error| usage(&error))?;
+    let serving = Serving::new(Arc::clone(&config.zones), snapshot.clone(), Arc::clone(&inventory.counters))
+        .with_nsid(config.nsid.as_deref());
+    let serving = LatestServing::new(serving);
+    let server = DnsServer::start_with(listening, &serving, config.server).map_err(|error| usage(&error))?;
     let administration =
         Administration { inventory: Arc::clone(&inventory), snapshot, monitor, events: events.clone() };
     tasks.spawn(admin.serve(Arc::new(administration), stop.clone()));
@@ -95,14 +92,14 @@ fn start_monitor(
     let monitor = Monitor::new(&watches, config.probes_max, BootClock.now(), &mut SmallRng::from_os_rng());
     let (sender, receiver) = mpsc::channel(HEALTH_EVENTS_MAX);
     tasks.spawn(record_health(receiver, Arc::clone(inventory), events.clone()));
-    let Some(files) = &config.credentials else {
-        let (driver, handle) = Driver::new(monitor, NothingToProbe, BootClock, snapshot.clone(), sender);
-        tasks.spawn(driver.run(stop.clone()));
-        return Ok(handle);
+    let connector = match &config.credentials {
+        Some(files) => Some(Arc::new(Connector::new(Arc::new(own_credentials(files)?), Arc::new(TcpNet)))),
+        None => None,
     };
-    let connector = Arc::new(Connector::new(Arc::new(own_credentials(files)?), Arc::new(TcpNet)));
     let targets = config.endpoints.iter().map(|endpoint| endpoint.target.clone()).collect();
-    let prober = BrokerProbe::new(connector, BootClock, targets);
+    let resolver = Resolver::new(ResolverConfig::default());
+    let prober = NetworkProber::new(connector, resolver, BootClock, targets)
+        .map_err(|error| Failure::new(ExitStatus::Internal, error, "starting to probe", ""))?;
     let (driver, handle) = Driver::new(monitor, prober, BootClock, snapshot.clone(), sender);
     tasks.spawn(driver.run(stop.clone()));
     Ok(handle)
@@ -127,18 +124,6 @@ fn own_credentials(files: &CredentialFiles) -> Result<Credentials, Failure> {
         );
     }
     Ok(credentials)
-}
-
-/// For configurations in which every endpoint's state is fixed.
-struct NothingToProbe;
-
-impl Prober for NothingToProbe {
-    fn probe(
-        &self,
-        _endpoint: crate::decide::EndpointIndex,
-    ) -> rc_transport::BoxFuture<'static, Result<Report, ProbeFailure>> {
-        Box::pin(std::future::pending())
-    }
 }
 
 /// Puts changes of health into the ring of events; ends with the monitor.

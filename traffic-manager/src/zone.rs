@@ -93,6 +93,11 @@ impl Zone {
         Self { apex, name_servers, contact, serial, ttl, negative_ttl: ttl, nodes: BTreeMap::new() }
     }
 
+    /// Every name that exists in it, with what stands there; the apex only when something does.
+    pub fn nodes(&self) -> impl Iterator<Item = (&DnsName, &Node)> {
+        self.nodes.iter()
+    }
+
     fn insert(&mut self, name: &DnsName, node: Node) -> Result<(), ZoneError> {
         let standing = self.nodes.entry(name.clone()).or_insert(Node::Empty);
         match (&mut *standing, node) {

@@ -27,6 +27,32 @@ pub const KNOBS: &[Knob] = &[
         .range("1s", "10min")
         .too_small("resolvers connect again for each query")
         .too_large("idle connections hold memory and descriptors"),
+    Knob::new(
+        "listen.udp_threads",
+        Kind::Integer,
+        "0",
+        "Threads for UDP at each address, each with a socket of its own; 0: one for each processor.",
+    )
+    .unit("threads")
+    .range("0", "64")
+    .too_small("processors stay idle under load")
+    .too_large("threads wait for each other"),
+    Knob::new(
+        "listen.responses_per_second",
+        Kind::Integer,
+        "5000",
+        "Responses over UDP that one network (/24, /56) gets; one much longer than its query counts for several. Beyond \
+         it half are dropped, and half say to ask over TCP. 0: no limit.",
+    )
+    .unit("responses per second")
+    .range("0", "4294967295")
+    .too_small("large resolvers have to ask over TCP")
+    .too_large("with forged addresses more can be sent to a victim"),
+    Knob::optional(
+        "listen.nsid",
+        Kind::Text,
+        "The name that clients are told who ask which server answers (RFC 5001); none when unset.",
+    ),
     Knob::optional("admin.socket", Kind::Path, "The admin socket; a default for this user when unset."),
     Knob::optional("ready.file", Kind::Path, "Written once DNS is served, removed at the end."),
     Knob::new("probe.concurrency", Kind::Integer, "256", "Probes in flight at once.")
@@ -117,6 +143,15 @@ pub const KNOBS: &[Knob] = &[
     .range("0", "9")
     .too_small("one lost packet takes a broker out")
     .too_large("a dead broker stays in the answers for longer"),
+    Knob::new(
+        "profile[].flap_limit",
+        Kind::Integer,
+        "0",
+        "How often an endpoint may be taken out within ten minutes and still come back at its first success; each \
+         further time doubles the successes in a row that it needs, up to 16. 0: the first success always counts.",
+    )
+    .range("0", "20")
+    .too_small("an endpoint that was out by chance stays out for longer"),
     Knob::optional(
         "profile[].service_name",
         Kind::Text,

@@ -8,13 +8,13 @@ mod tables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rc_daemon::cli::CommonArgs;
 use rc_daemon::config::Settings;
 use rc_transport::CredentialFiles;
 
 use crate::monitor::{ProbeTarget, Watch};
+use crate::server::ServerOptions;
 use crate::zone::Zones;
 
 pub use knobs::{KNOBS, reference};
@@ -31,8 +31,12 @@ pub struct Config {
     pub credentials: Option<CredentialFiles>,
     /// Where DNS is served.
     pub listen: Vec<std::net::SocketAddr>,
-    /// How long a TCP connection may be without a query.
-    pub tcp_idle: Duration,
+    /// How it is served.
+    pub server: ServerOptions,
+    /// UDP sockets at each address, each with a thread.
+    pub udp_threads: usize,
+    /// The name that clients are told who ask for it.
+    pub nsid: Option<String>,
     /// The admin socket.
     pub admin_socket: PathBuf,
     /// Where to tell the real addresses.

@@ -9,7 +9,11 @@ use rc_transport::CredentialFiles;
 
 use super::tables::{endpoints, insert_profiles, profiles, records, zones};
 use super::{BINARY, Config};
+use crate::server::ServerOptions;
 use crate::zone::Zones;
+
+/// Longest name for the NSID option: it has to fit into every answer.
+const NSID_BYTES_MAX: usize = 64;
 
 /// Judges all values.
 ///
@@ -27,7 +31,12 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigErrors> {
     let config = Config {
         credentials: credentials(&mut reader, is_probed),
         listen: reader.read("listen.dns"),
-        tcp_idle: reader.read("listen.tcp_idle"),
+        server: ServerOptions {
+            tcp_idle: reader.read("listen.tcp_idle"),
+            responses_per_second: Some(reader.read("listen.responses_per_second")).filter(|rate| *rate > 0),
+        },
+        udp_threads: udp_threads(&mut reader),
+        nsid: nsid(&mut reader),
         admin_socket: admin_socket(&mut reader),
         ready_file: reader.optional("ready.file"),
         probes_max: reader.read("probe.concurrency"),
@@ -38,6 +47,22 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigErrors> {
         reader.reject("listen.dns", "there is no address", "name at least one, such as \"127.0.0.1:5353\"");
     }
     reader.finish(config)
+}
+
+fn udp_threads(reader: &mut Reader<'_>) -> usize {
+    match reader.read("listen.udp_threads") {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        count => count,
+    }
+}
+
+fn nsid(reader: &mut Reader<'_>) -> Option<String> {
+    let name: Option<String> = reader.optional("listen.nsid");
+    if name.as_ref().is_some_and(|name| name.len() > NSID_BYTES_MAX) {
+        let what = format_args!("the name has more than {NSID_BYTES_MAX} bytes");
+        reader.reject("listen.nsid", what, "write a short name such as \"tm-1\"");
+    }
+    name
 }
 
 /// The admin socket that the configuration names, or the usual one.

@@ -9,7 +9,7 @@ use rc_transport::Expectation;
 
 use super::EndpointConfig;
 use crate::decide::{Endpoint, EndpointIndex, EndpointStatus, MaxReturn, Method, Profile, Target, Ttl};
-use crate::monitor::{ProbePlan, ProbeTarget, Watch};
+use crate::monitor::{ProbeAsk, ProbePlace, ProbePlan, ProbeTarget, Watch};
 use crate::name::DnsName;
 use crate::zone::{Zone, Zones};
 
@@ -98,6 +98,7 @@ fn plan(reader: &mut Reader<'_>) -> ProbePlan {
         interval: reader.read("interval"),
         timeout: reader.read("timeout"),
         tolerated_failures: reader.read("tolerated_failures"),
+        flap_limit: reader.read("flap_limit"),
     };
     if plan.timeout > plan.interval {
         reader.reject(
@@ -136,11 +137,11 @@ pub(super) fn endpoints(reader: &mut Reader<'_>, drafts: &mut [Option<ProfileDra
         check_unique(reader, draft, &name, address);
         let watch = watch(draft, enabled, always_serve);
         let target = matches!(watch, Watch::Probed(_)).then(|| ProbeTarget {
-            address: probe_address.unwrap_or(SocketAddr::new(address, draft.probe_port)),
-            expect: match broker {
+            place: ProbePlace::Address(probe_address.unwrap_or(SocketAddr::new(address, draft.probe_port))),
+            ask: ProbeAsk::Broker(match broker {
                 Some(broker) => Expectation::Broker(broker),
                 None => Expectation::ServiceName(draft.service_name.clone()),
-            },
+            }),
             timeout: draft.plan.timeout,
         });
         let index = EndpointIndex(configs.len());

@@ -4,6 +4,7 @@ use rc_daemon::config::{ConfigSources, Knob};
 
 use super::*;
 use crate::decide::{EndpointStatus, MaxReturn, Method, Target};
+use crate::monitor::{ProbeAsk, ProbePlace};
 use rc_transport::Expectation;
 
 const BASE: &str = r#"
@@ -78,11 +79,12 @@ fn a_configuration_becomes_zones_profiles_and_probes() {
         (1000, 500, 1)
     );
     let target = third.target.clone().unwrap();
-    assert_eq!(target.address, "127.3.0.3:4433".parse().unwrap());
-    assert_eq!(target.expect, Expectation::Broker("in/broker-3".parse().unwrap()));
+    assert_eq!(target.place, ProbePlace::Address("127.3.0.3:4433".parse().unwrap()));
+    assert_eq!(target.ask, ProbeAsk::Broker(Expectation::Broker("in/broker-3".parse().unwrap())));
     let target = first.target.clone().unwrap();
-    assert_eq!(target.address, "127.0.0.1:9".parse().unwrap());
-    assert_eq!(target.expect, Expectation::ServiceName("brokers.mesh.test".to_owned()));
+    assert_eq!(target.place, ProbePlace::Address("127.0.0.1:9".parse().unwrap()));
+    let of_service = Expectation::ServiceName("brokers.mesh.test".to_owned());
+    assert_eq!(target.ask, ProbeAsk::Broker(of_service));
 }
 
 #[test]

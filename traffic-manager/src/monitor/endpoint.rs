@@ -5,6 +5,7 @@
 //!  Waiting ──────▶ Queued ──start──▶ Probing ──────────────────────▶ Waiting
 //! ```
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::Rng;
@@ -16,6 +17,10 @@ use crate::decide::{EndpointStatus, Health};
 /// An interval is shortened by a random part of up to one tenth, so that probes of many endpoints spread out while
 /// the bound on noticing a fault stays.
 const JITTER_DIVISOR: u32 = 10;
+/// How far back Degraded turns count towards [`ProbePlan::flap_limit`].
+const FLAP_WINDOW: Duration = Duration::from_secs(600);
+/// Most successes in a row that a flapping endpoint needs to come back.
+const FLAP_SUCCESSES_MAX: u32 = 16;
 /// A deadline that we notice this much late says more about us than about the broker.
 const OWN_STALL: Duration = Duration::from_millis(500);
 
@@ -28,6 +33,20 @@ pub struct ProbePlan {
     pub timeout: Duration,
     /// Failures in a row that change nothing.
     pub tolerated_failures: u8,
+    /// How often an endpoint may turn Degraded within ten minutes and still come back at its first success; each
+    /// further time doubles the successes in a row that it needs, up to 16. 0: the first success always counts.
+    pub flap_limit: u8,
+}
+
+/// What was known of an endpoint before this monitor began: by another one, or by an earlier run of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastKnown {
+    /// What decided about answers.
+    pub health: Health,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When its state last changed.
+    pub since: Moment,
 }
 
 /// What the monitor is to do with one endpoint.
@@ -83,6 +102,42 @@ pub(super) struct EndpointMonitor {
     watch: Watch,
     phase: Phase,
     view: EndpointView,
+    flaps: Flaps,
+}
+
+/// How often an endpoint went down of late, and how far its return is.
+#[derive(Debug, Default)]
+struct Flaps {
+    /// When it turned Degraded, the latest ones.
+    downs: VecDeque<Moment>,
+    /// Successes in a row since it is Degraded.
+    successes: u32,
+}
+
+impl Flaps {
+    fn went_down(&mut self, plan: &ProbePlan, now: Moment) {
+        self.successes = 0;
+        if plan.flap_limit > 0 {
+            self.downs.push_back(now);
+            // More would not lengthen the way back.
+            let kept = usize::from(plan.flap_limit) + 5;
+            while self.downs.len() > kept {
+                self.downs.pop_front();
+            }
+        }
+    }
+
+    /// Counts a success of a Degraded endpoint; says whether it is back.
+    fn is_back(&mut self, plan: &ProbePlan, now: Moment) -> bool {
+        self.successes = self.successes.saturating_add(1);
+        while self.downs.front().is_some_and(|down| now.since(*down) > FLAP_WINDOW) {
+            self.downs.pop_front();
+        }
+        let beyond = self.downs.len().saturating_sub(usize::from(plan.flap_limit));
+        let needed =
+            u32::try_from(beyond).map_or(u32::MAX, |beyond| 1_u32.checked_shl(beyond).unwrap_or(u32::MAX));
+        plan.flap_limit == 0 || self.successes >= needed.min(FLAP_SUCCESSES_MAX)
+    }
 }
 
 impl EndpointMonitor {
@@ -93,7 +148,16 @@ impl EndpointMonitor {
         };
         let health = Health::with_status(status);
         let view = EndpointView { health, since: now, failures: 0, report: None, last_failure: None };
-        Self { watch, phase, view }
+        Self { watch, phase, view, flaps: Flaps::default() }
+    }
+
+    /// Goes on from what was known; what the operator has fixed stays.
+    pub(super) fn resume(&mut self, known: &LastKnown) {
+        if let Watch::Probed(_) = self.watch {
+            self.view.health = known.health;
+            self.view.failures = known.failures;
+            self.view.since = known.since;
+        }
     }
 
     pub(super) const fn view(&self) -> &EndpointView {
@@ -157,15 +221,21 @@ impl EndpointMonitor {
         self.wait(now, rng);
         let before = self.view.health.status;
         match outcome {
-            Ok(report) => self.answered(report),
-            Err(failure) => self.failed(failure),
+            Ok(report) => self.answered(report, now),
+            Err(failure) => self.failed(failure, now),
         }
         if self.view.health.status != before {
             self.view.since = now;
         }
     }
 
-    fn answered(&mut self, report: Report) {
+    fn answered(&mut self, report: Report, now: Moment) {
+        let Watch::Probed(plan) = self.watch else { return };
+        if self.view.health.status == EndpointStatus::Degraded && !self.flaps.is_back(&plan, now) {
+            self.view.failures = 0;
+            self.view.last_failure = None;
+            return;
+        }
         self.view.health = Health {
             status: EndpointStatus::Online,
             accepting: report.accepting,
@@ -177,11 +247,15 @@ impl EndpointMonitor {
         self.view.last_failure = None;
     }
 
-    fn failed(&mut self, failure: ProbeFailure) {
+    fn failed(&mut self, failure: ProbeFailure, now: Moment) {
         self.view.failures = self.view.failures.saturating_add(1);
         self.view.last_failure = Some(failure);
+        self.flaps.successes = 0;
         let Watch::Probed(plan) = self.watch else { return };
         if self.view.failures > u32::from(plan.tolerated_failures) {
+            if self.view.health.status != EndpointStatus::Degraded {
+                self.flaps.went_down(&plan, now);
+            }
             self.view.health = Health::with_status(EndpointStatus::Degraded);
             self.view.report = None;
         }

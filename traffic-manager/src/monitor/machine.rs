@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use rc_proto::Moment;
 
-use super::endpoint::{EndpointMonitor, EndpointView, Overdue, Watch, random_part};
+use super::endpoint::{EndpointMonitor, EndpointView, LastKnown, Overdue, Watch, random_part};
 use super::outcome::{ProbeFailure, Report};
 use crate::decide::{EndpointIndex, Health};
 
@@ -87,6 +87,13 @@ impl Monitor {
             last_probe: 0,
             actions: VecDeque::new(),
             events: VecDeque::new(),
+        }
+    }
+
+    /// Goes on from what was known of an endpoint before. To be called before anything else is.
+    pub fn resume(&mut self, index: EndpointIndex, known: &LastKnown) {
+        if let Some(endpoint) = self.endpoints.get_mut(index.0) {
+            endpoint.resume(known);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rc_proto::wire::{BrokerId, Incarnation};
 
 use super::*;
 use crate::decide::EndpointStatus::{self, CheckingEndpoint, Degraded, Disabled, Online, Unmonitored};
@@ -13,19 +12,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const ONLY: EndpointIndex = EndpointIndex(0);
 
 fn plan(tolerated_failures: u8) -> Watch {
-    Watch::Probed(ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures })
+    Watch::Probed(ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures, flap_limit: 0 })
 }
 
 fn report() -> Report {
-    Report {
-        broker: BrokerId::new("in", "broker-3").unwrap(),
-        incarnation: Incarnation(7),
-        load: 10,
-        paths: 2,
-        accepting: true,
-        mesh_healthy: true,
-        took: Duration::from_millis(3),
-    }
+    Report { load: 10, ..Report::answered(Duration::from_millis(3)) }
 }
 
 fn refused() -> Result<Report, ProbeFailure> {
@@ -194,7 +185,7 @@ fn probes_start_at_most_an_interval_and_at_least_nine_tenths_of_it_apart() {
 
 #[test]
 fn an_endpoint_never_has_two_probes_in_flight() {
-    let slow = ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures: 1 };
+    let slow = ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures: 1, flap_limit: 0 };
     let mut lab = Lab::new(&[Watch::Probed(slow); 20]);
     let mut open = BTreeSet::new();
     for round in 0..400 {
@@ -266,4 +257,55 @@ fn the_view_keeps_the_last_answer_and_the_failures_since() {
     lab.probe(refused());
     let view = lab.monitor.views().next().unwrap();
     assert_eq!((view.failures, &view.report, view.since), (2, &None, lab.now));
+}
+
+#[test]
+fn an_endpoint_that_flaps_needs_more_successes_each_time_and_a_calm_one_needs_one() {
+    let flapping = ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures: 0, flap_limit: 1 };
+    let mut lab = Lab::new(&[Watch::Probed(flapping)]);
+    lab.probe(Ok(report()));
+    for needed in [1, 2, 4, 8] {
+        lab.probe(refused());
+        assert_eq!(lab.status(ONLY), Degraded);
+        for _ in 1..needed {
+            lab.probe(Ok(report()));
+            assert_eq!(lab.status(ONLY), Degraded, "{needed} are needed");
+        }
+        lab.probe(Ok(report()));
+        assert_eq!(lab.status(ONLY), Online, "{needed} are enough");
+    }
+    // Ten minutes later it is calm again.
+    for _ in 0..25 {
+        lab.probe(Ok(report()));
+    }
+    lab.probe(refused());
+    lab.probe(Ok(report()));
+    assert_eq!(lab.status(ONLY), Online);
+}
+
+#[test]
+fn a_failure_on_the_way_back_of_a_flapping_endpoint_starts_it_again() {
+    let flapping = ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures: 0, flap_limit: 1 };
+    let mut lab = Lab::new(&[Watch::Probed(flapping)]);
+    for outcome in [1, 0, 1, 0, 1, 0, 1] {
+        lab.probe(if outcome == 1 { Ok(report()) } else { refused() });
+    }
+    assert_eq!(lab.status(ONLY), Degraded, "two in a row are needed");
+    lab.probe(Ok(report()));
+    assert_eq!(lab.status(ONLY), Online);
+}
+
+#[test]
+fn f49_what_was_known_counts_from_the_first_moment_on_and_probing_goes_on() {
+    let (watch, now) = (plan(1), Moment::from_origin(Duration::from_secs(1000)));
+    let mut lab = Lab::new(&[watch, watch, Watch::Fixed(Disabled)]);
+    for (at, status) in [(0, Degraded), (1, Online), (2, Online)] {
+        let known = LastKnown { health: Health::with_status(status), failures: 7, since: now };
+        lab.monitor.resume(EndpointIndex(at), &known);
+    }
+    let status = |lab: &Lab| [0, 1, 2].map(|at| lab.status(EndpointIndex(at)));
+    assert_eq!(status(&lab), [Degraded, Online, Disabled]);
+    lab.probe(Ok(report()));
+    let first = lab.started[0].1.endpoint;
+    assert_eq!(lab.status(first), Online);
 }

@@ -10,16 +10,19 @@
 //! * a fault is noticed at most `interval · (tolerated + 1) + timeout` after it began;
 //! * at most as many probes are in flight as configured; the others wait in the order in which they came due.
 
-mod broker_probe;
+mod broker;
 mod driver;
 mod endpoint;
+mod http;
 mod latest;
 mod machine;
 mod outcome;
+mod prober;
 
-pub use broker_probe::{BrokerProbe, ProbeTarget};
 pub use driver::{Driver, MonitorHandle, Prober};
-pub use endpoint::{EndpointView, ProbePlan, Watch};
+pub use endpoint::{EndpointView, LastKnown, ProbePlan, Watch};
+pub use http::HttpProbe;
 pub use latest::LatestSnapshot;
 pub use machine::{Monitor, MonitorAction, MonitorEvent, ProbeId};
-pub use outcome::{ProbeFailure, Report};
+pub use outcome::{BrokerReport, ProbeFailure, Report};
+pub use prober::{NetworkProber, ProbeAsk, ProbePlace, ProbeTarget, ProberError};

@@ -4,24 +4,39 @@ use std::time::Duration;
 
 use rc_proto::wire::{BrokerId, Incarnation};
 
-/// What a broker says of itself, from its data path.
+/// What a probe found out.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
-    /// Who answered.
-    pub broker: BrokerId,
-    /// Which run of it.
-    pub incarnation: Incarnation,
-    /// Load per mille.
+    /// From the first packet to the answer, handshakes included.
+    #[serde(serialize_with = "as_milliseconds")]
+    pub took: Duration,
+    /// Load per mille; 0 for what is no broker.
     pub load: u16,
-    /// Paths open.
-    pub paths: u32,
     /// Whether it takes new sessions; a draining broker does not.
     pub accepting: bool,
     /// Whether it sees more than half of the mesh.
     pub mesh_healthy: bool,
-    /// From the first packet to the answer, the handshake included.
-    #[serde(serialize_with = "as_milliseconds")]
-    pub took: Duration,
+    /// What a broker says of itself, from its data path.
+    #[serde(flatten)]
+    pub broker: Option<BrokerReport>,
+}
+
+impl Report {
+    /// Of an endpoint that answered and says nothing of itself.
+    pub const fn answered(took: Duration) -> Self {
+        Self { took, load: 0, accepting: true, mesh_healthy: true, broker: None }
+    }
+}
+
+/// What a broker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BrokerReport {
+    /// Who answered.
+    pub broker: BrokerId,
+    /// Which run of it.
+    pub incarnation: Incarnation,
+    /// Paths open.
+    pub paths: u32,
 }
 
 fn as_milliseconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -49,7 +64,13 @@ pub enum ProbeFailure {
         /// What does not hold.
         reason: String,
     },
-    /// The broker answered something else than was asked.
+    /// An HTTP status that does not count as healthy.
+    #[error("HTTP status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// The endpoint answered something else than was asked.
     #[error("wrong answer: {reason}")]
     Misbehaved {
         /// What came.
@@ -64,6 +85,7 @@ impl ProbeFailure {
             Self::Timeout { .. } => "timeout",
             Self::Unreachable { .. } => "unreachable",
             Self::Untrusted { .. } => "untrusted",
+            Self::Status { .. } => "status",
             Self::Misbehaved { .. } => "misbehaved",
         }
     }

@@ -1,223 +1,328 @@
-//! From a parsed query to the reply, without any socket.
+//! From the bytes of a query to the bytes of the response, without any socket. UDP and TCP both answer by this one
+//! function, so they cannot differ in anything but the size.
 
 use std::net::IpAddr;
 
-use hickory_server::proto::op::{Edns, LowerQuery, Metadata, OpCode, ResponseCode};
-use hickory_server::proto::rr::rdata::opt;
-use hickory_server::proto::rr::{DNSClass, Name, Record, RecordType};
 use rand::Rng;
 
-use super::client_subnet::Malformed;
-use super::records::{ApexRecords, ZoneRecords, address_record, alias_record, canonical};
+use super::catalog::{Catalog, Found, NameKey, ZoneRecords, wire_name};
+use super::client_subnet;
+use super::message::{AA, CLASS_IN, Cursor, Edns, Query, Question, TC, code, kind};
+use super::serving::Serving;
+use super::writer::{NameAt, ReplyEdns, Section, Writer, opt_bytes, option};
 use crate::decide::{Answer, AskedType, Asker, ClientSubnet, Maps, Snapshot, Ttl, View, decide};
-use crate::zone::{Found, Node, Zones};
+use crate::name::DnsName;
+use crate::zone::{Node, Zones};
 
-/// The least UDP answer size that a client has to take (RFC 6891 section 6.2.5).
+/// The limit of UDP answers to clients without EDNS, and the least that any has to take (RFC 6891 section 6.2.5).
 const UDP_BYTES_MIN: u16 = 512;
 /// The largest UDP answer that we send: fits an IPv6 packet of minimal MTU (RFC 9715).
-const UDP_BYTES_MAX: u16 = 1232;
+pub(super) const UDP_BYTES_MAX: u16 = 1232;
 
-/// What replies are made from.
-#[derive(Debug)]
-pub(super) struct Served<'s> {
-    pub(super) zones: &'s Zones,
-    pub(super) records: &'s ZoneRecords,
-    pub(super) snapshot: &'s Snapshot,
-    pub(super) maps: &'s Maps,
+/// Aliases that are followed for one query; a longer chain, or a loop, ends there.
+const ALIASES_MAX: usize = 8;
+
+/// How a query came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// A datagram: answers are short.
+    Udp,
+    /// A stream.
+    Tcp,
 }
 
-/// A query that could be read.
-#[derive(Debug)]
-pub(super) struct Incoming<'q> {
-    pub(super) metadata: &'q Metadata,
-    pub(super) queries: &'q [LowerQuery],
-    pub(super) edns: Option<&'q Edns>,
-    pub(super) subnet: Result<Option<ClientSubnet>, Malformed>,
-    pub(super) source: IpAddr,
-}
-
-/// The reply to one query.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) metadata: Metadata,
-    pub(super) edns: Option<Edns>,
-    pub(super) answers: Vec<Record>,
-    pub(super) authority: Vec<Record>,
-    /// The profile that was asked for.
+/// What was done with a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The response code, extended bits included.
+    pub(super) code: u16,
+    /// Whether it has what was asked for.
+    pub(super) has_answers: bool,
+    /// Whether it did not fit.
+    pub(super) is_truncated: bool,
+    /// The profile that answered.
     pub(super) profile: Option<usize>,
 }
 
-/// What an answer says, apart from header and EDNS.
-struct Content {
-    code: ResponseCode,
-    answers: Vec<Record>,
-    authority: Vec<Record>,
-    scope_prefix: u8,
-    profile: Option<usize>,
+/// What replies are made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Served<'s> {
+    pub(super) zones: &'s Zones,
+    pub(super) catalog: &'s Catalog,
+    pub(super) snapshot: &'s Snapshot,
+    pub(super) maps: &'s Maps,
+    pub(super) nsid: Option<&'s [u8]>,
 }
 
-impl Content {
-    fn positive(answers: Vec<Record>) -> Self {
-        let code = ResponseCode::NoError;
-        Self { code, answers, authority: Vec::new(), scope_prefix: 0, profile: None }
-    }
-
-    fn negative(code: ResponseCode, soa: Record) -> Self {
-        Self { code, answers: Vec::new(), authority: vec![soa], scope_prefix: 0, profile: None }
+impl<'s> Served<'s> {
+    pub(super) fn of(serving: &'s Serving, snapshot: &'s Snapshot, maps: &'s Maps) -> Self {
+        let Serving { zones, catalog, nsid, .. } = serving;
+        Self { zones, catalog, snapshot, maps, nsid: nsid.as_deref() }
     }
 }
 
-/// Judges a query and answers it.
-pub(super) fn respond(served: &Served<'_>, incoming: &Incoming<'_>, rng: &mut impl Rng) -> Reply {
-    let edns = incoming.edns.map(reply_edns);
-    let mut metadata = Metadata::response_from_request(incoming.metadata);
-    let judged = judge(incoming).and_then(|(query, subnet)| {
-        let content = answer(served, query, subnet, incoming.source, rng).ok_or(ResponseCode::Refused)?;
-        Ok((content, subnet))
-    });
-    let (content, subnet) = match judged {
+/// Options of a query that matter to us.
+#[derive(Debug, Default, Clone, Copy)]
+struct Options {
+    subnet: Option<ClientSubnet>,
+    wants_nsid: bool,
+}
+
+/// Writes the response to `message` into `out`; `None` for what must not be answered.
+pub(super) fn respond(
+    served: &Served<'_>,
+    message: &[u8],
+    source: IpAddr,
+    transport: Transport,
+    rng: &mut impl Rng,
+    out: &mut Vec<u8>,
+) -> Option<Outcome> {
+    let query = Query::read(message)?;
+    let options = query.edns.map_or(Some(Options::default()), |edns| read_options(edns.options));
+    let mut edns = query.edns.as_ref().map(reply_edns);
+    if let (Some(edns), Some(options)) = (&mut edns, &options) {
+        edns.nsid = served.nsid.filter(|_| options.wants_nsid);
+    }
+    let mut writer = Writer::new(out, &query);
+    let (question, options) = match judge(&query, options) {
         Ok(sound) => sound,
         Err(code) => {
-            metadata.response_code = code;
-            return Reply { metadata, edns, answers: Vec::new(), authority: Vec::new(), profile: None };
+            writer.finish(&query, 0, code, edns.as_ref());
+            return Some(Outcome { code, has_answers: false, is_truncated: false, profile: None });
         }
     };
-    metadata.authoritative = true;
-    metadata.response_code = content.code;
-    let edns = edns.map(|mut edns| {
-        if let Some(subnet) = subnet {
-            let echo = opt::ClientSubnet::new(subnet.address, subnet.source_prefix, content.scope_prefix);
-            edns.options_mut().insert(opt::EdnsOption::Subnet(echo));
-        }
-        edns
-    });
-    let Content { answers, authority, profile, .. } = content;
-    Reply { metadata, edns, answers, authority, profile }
+    let asker = Asker { asked: asked_type(question.kind), source, subnet: options.subnet };
+    let mut answering = Answering { served, writer: &mut writer, kind: question.kind, asker, scope: 0 };
+    let Some(content) = answering.answer(&question, rng) else {
+        let code = code::REFUSED;
+        writer.finish(&query, 0, code, edns.as_ref());
+        return Some(Outcome { code, has_answers: false, is_truncated: false, profile: None });
+    };
+    let scope = answering.scope;
+    if let Some(edns) = &mut edns {
+        edns.subnet = options.subnet.map(|subnet| (subnet, scope));
+    }
+    let has_answers = writer.answer_count() > 0;
+    let is_truncated = !fits(&writer, edns.as_ref(), transport);
+    let bits = if is_truncated {
+        writer.clear_records();
+        AA | TC
+    } else {
+        AA
+    };
+    writer.finish(&query, bits, content.code, edns.as_ref());
+    Some(Outcome { code: content.code, has_answers, is_truncated, profile: content.profile })
+}
+
+/// The shortest response that makes an honest client ask again over TCP: for sources that ask too much over UDP.
+pub(super) fn shorten(message: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let query = Query::read(message)?;
+    let edns = query.edns.as_ref().map(reply_edns);
+    Writer::new(out, &query).finish(&query, TC, code::NO_ERROR, edns.as_ref());
+    Some(())
+}
+
+fn fits(writer: &Writer<'_>, edns: Option<&ReplyEdns<'_>>, transport: Transport) -> bool {
+    let limit = match transport {
+        Transport::Udp => edns.map_or(UDP_BYTES_MIN, |edns| edns.payload),
+        Transport::Tcp => u16::MAX,
+    };
+    writer.length() + edns.map_or(0, opt_bytes) <= usize::from(limit)
 }
 
 /// The one question of a query that we can answer at all, or why we cannot. The opcode comes first: what follows the
 /// header means something else under another one.
-fn judge<'q>(incoming: &Incoming<'q>) -> Result<(&'q LowerQuery, Option<ClientSubnet>), ResponseCode> {
-    if incoming.metadata.op_code != OpCode::Query {
-        return Err(ResponseCode::NotImp);
+fn judge<'q>(query: &Query<'q>, options: Option<Options>) -> Result<(Question<'q>, Options), u16> {
+    if query.opcode() != 0 {
+        return Err(code::NOT_IMP);
     }
-    if incoming.edns.is_some_and(|edns| edns.version() > 0) {
-        return Err(ResponseCode::BADVERS);
+    if query.edns.is_some_and(|edns| edns.version > 0) {
+        return Err(code::BAD_VERS);
     }
-    let [query] = incoming.queries else { return Err(ResponseCode::FormErr) };
-    let subnet = incoming.subnet.map_err(|Malformed| ResponseCode::FormErr)?;
-    let kind = query.query_type();
-    if query.query_class() != DNSClass::IN || kind == RecordType::AXFR || kind == RecordType::IXFR {
-        return Err(ResponseCode::Refused);
+    let (Some(question), 1, false, Some(options)) =
+        (query.question, query.question_count, query.is_malformed, options)
+    else {
+        return Err(code::FORM_ERR);
+    };
+    if question.class != CLASS_IN || matches!(question.kind, kind::AXFR | kind::IXFR) {
+        return Err(code::REFUSED);
     }
-    Ok((query, subnet))
+    Ok((question, options))
 }
 
-/// Our part of EDNS. The size is also the limit that the DNS library holds a UDP answer to.
-fn reply_edns(asked: &Edns) -> Edns {
-    let mut edns = Edns::new();
-    edns.set_max_payload(asked.max_payload().clamp(UDP_BYTES_MIN, UDP_BYTES_MAX));
-    edns.set_dnssec_ok(asked.flags().dnssec_ok);
-    edns
-}
-
-/// `None`: the name is not ours.
-fn answer(
-    served: &Served<'_>,
-    query: &LowerQuery,
-    subnet: Option<ClientSubnet>,
-    source: IpAddr,
-    rng: &mut impl Rng,
-) -> Option<Content> {
-    let owner = query.original().name();
-    let kind = query.query_type();
-    let name = canonical(owner);
-    let (zone, node) = match served.zones.find(&name) {
-        Found::OutOfZone => return None,
-        Found::Absent(zone) => {
-            let soa = served.records.apex(zone)?.negative_soa(Ttl::MAX);
-            return Some(Content::negative(ResponseCode::NXDomain, soa));
+/// `None` when they do not read, or a client subnet among them is malformed or there twice.
+fn read_options(bytes: &[u8]) -> Option<Options> {
+    let (mut cursor, mut found) = (Cursor::new(bytes), Options::default());
+    while !cursor.is_at_end() {
+        let (code, length) = (cursor.u16()?, cursor.u16()?);
+        let data = cursor.bytes(usize::from(length))?;
+        match code {
+            option::NSID => found.wants_nsid = true,
+            option::CLIENT_SUBNET => {
+                let subnet = client_subnet::parse(data).ok()?;
+                if found.subnet.replace(subnet).is_some() {
+                    return None;
+                }
+            }
+            _ => {}
         }
-        Found::Present(zone, node) => (zone, node),
-    };
-    let apex = served.records.apex(zone)?;
-    let is_apex = zone.apex == name;
-    let mut content = match node {
-        Node::Empty => no_data(apex, Ttl::MAX),
-        Node::Addresses { ttl, addresses } => fixed(owner, kind, *ttl, addresses, apex),
-        Node::Alias { ttl, target } => Content::positive(vec![alias_record(owner, *ttl, target).ok()?]),
-        Node::Profile(position) | Node::Flattened(position) => {
-            let asker = Asker { asked: asked_type(kind), source, subnet };
-            of_profile(served, *position, owner, &asker, apex, rng)?
+    }
+    Some(found)
+}
+
+/// Our part of EDNS. The size is also the limit that UDP answers keep to.
+fn reply_edns<'r>(asked: &Edns<'_>) -> ReplyEdns<'r> {
+    let payload = asked.payload.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX);
+    ReplyEdns { payload, dnssec_ok: asked.dnssec_ok, subnet: None, nsid: None }
+}
+
+/// What an answer says, apart from its records.
+struct Content {
+    code: u16,
+    profile: Option<usize>,
+}
+
+/// One answer on its way into the message.
+struct Answering<'a, 's, 'b> {
+    served: &'a Served<'s>,
+    writer: &'a mut Writer<'b>,
+    kind: u16,
+    asker: Asker,
+    scope: u8,
+}
+
+/// A name whose records are written, and the zone around it.
+#[derive(Clone, Copy)]
+struct Owner<'z> {
+    name: NameAt,
+    /// Bytes of the whole name.
+    bytes: usize,
+    zone: &'z ZoneRecords,
+}
+
+/// What stands at a name for the type that was asked, with how long its absence may be cached.
+#[derive(Clone)]
+enum Standing {
+    Written,
+    NoData(Ttl),
+    NameError(Ttl),
+    /// An alias was written; its target stands in the message here.
+    Alias(NameAt, Box<[u8]>),
+}
+
+impl Answering<'_, '_, '_> {
+    /// Follows aliases from the question's name through our zones. `None`: the name is not ours.
+    fn answer(&mut self, question: &Question<'_>, rng: &mut impl Rng) -> Option<Content> {
+        let mut content = Content { code: code::NO_ERROR, profile: None };
+        let (mut key, mut name) = (NameKey::of(question.name)?, NameAt::QUESTION);
+        for hop in 0..=ALIASES_MAX {
+            let bytes = key.as_bytes().len();
+            let (owner, is_apex, node) = match self.served.catalog.find(key.as_bytes()) {
+                Found::OutOfZone if hop == 0 => return None,
+                // Whoever asked goes on from there.
+                Found::OutOfZone => break,
+                Found::Absent(zone) => {
+                    self.negative(Owner { name, bytes, zone }, Ttl::MAX);
+                    content.code = code::NX_DOMAIN;
+                    break;
+                }
+                Found::Present { zone, is_apex, node } => (Owner { name, bytes, zone }, is_apex, node),
+            };
+            if let Node::Profile(position) | Node::Flattened(position) = node {
+                content.profile = content.profile.or(Some(*position));
+            }
+            let standing = self.standing(owner, node, rng)?;
+            // The apex always exists, whatever a profile there says, and has its own records beside it.
+            let has_apex_records = is_apex && self.apex(owner);
+            match standing {
+                Standing::Alias(target, wire) if !matches!(self.kind, kind::CNAME | kind::ANY) => {
+                    (key, name) = (NameKey::of(&wire)?, target);
+                    continue;
+                }
+                Standing::NoData(at_most) if !has_apex_records => self.negative(owner, at_most),
+                Standing::NameError(at_most) if !has_apex_records => {
+                    self.negative(owner, at_most);
+                    content.code = if is_apex { code::NO_ERROR } else { code::NX_DOMAIN };
+                }
+                Standing::Alias(..) | Standing::NoData(_) | Standing::NameError(_) | Standing::Written => {}
+            }
+            break;
         }
-    };
-    if is_apex {
-        add_apex(&mut content, apex, owner, kind);
+        Some(content)
     }
-    Some(content)
-}
 
-/// The zone's own records beside whatever else stands at its apex, which always exists.
-fn add_apex(content: &mut Content, apex: &ApexRecords, owner: &Name, kind: RecordType) {
-    let is_any = kind == RecordType::ANY;
-    if is_any || kind == RecordType::SOA {
-        content.answers.push(apex.soa(owner));
+    /// Writes what stands at a name.
+    fn standing(&mut self, owner: Owner<'_>, node: &Node, rng: &mut impl Rng) -> Option<Standing> {
+        Some(match node {
+            Node::Empty => Standing::NoData(Ttl::MAX),
+            Node::Addresses { ttl, addresses } => self.fixed(owner, *ttl, addresses),
+            Node::Alias { ttl, target } => self.alias(owner, *ttl, target),
+            Node::Profile(position) | Node::Flattened(position) => self.of_profile(owner, *position, rng)?,
+        })
     }
-    if is_any || kind == RecordType::NS {
-        content.answers.extend(apex.name_servers(owner));
+
+    fn alias(&mut self, owner: Owner<'_>, ttl: Ttl, target: &DnsName) -> Standing {
+        let wire = wire_name(target);
+        let at = self.writer.record(Section::Answer, owner.name, kind::CNAME, ttl, &wire);
+        Standing::Alias(at, wire)
     }
-    content.code = ResponseCode::NoError;
-    if !content.answers.is_empty() {
-        content.authority.clear();
+
+    /// Says whether there was something to write.
+    fn apex(&mut self, owner: Owner<'_>) -> bool {
+        let (is_any, zone) = (self.kind == kind::ANY, owner.zone);
+        if is_any || self.kind == kind::SOA {
+            self.writer.record(Section::Answer, owner.name, kind::SOA, zone.ttl, &zone.soa);
+        }
+        if is_any || self.kind == kind::NS {
+            for server in &zone.name_servers {
+                self.writer.record(Section::Answer, owner.name, kind::NS, zone.ttl, server);
+            }
+        }
+        matches!(self.kind, kind::ANY | kind::SOA | kind::NS)
+    }
+
+    fn of_profile(&mut self, owner: Owner<'_>, position: usize, rng: &mut impl Rng) -> Option<Standing> {
+        let Served { zones, snapshot, maps, .. } = *self.served;
+        let profile = zones.profile(position)?;
+        let view = View { profiles: zones.profiles(), snapshot, maps };
+        let decision = decide(&view, position, &self.asker, rng);
+        self.scope = self.scope.max(decision.scope_prefix);
+        Some(match decision.answer {
+            Answer::Addresses(addresses) => {
+                for address in addresses {
+                    self.writer.address(owner.name, profile.ttl, address);
+                }
+                Standing::Written
+            }
+            Answer::Name(name) => self.alias(owner, profile.ttl, &name),
+            Answer::NoData => Standing::NoData(profile.ttl),
+            Answer::NameError => Standing::NameError(profile.ttl),
+        })
+    }
+
+    fn fixed(&mut self, owner: Owner<'_>, ttl: Ttl, addresses: &[IpAddr]) -> Standing {
+        let mut standing = Standing::NoData(ttl);
+        for address in addresses.iter().filter(|address| self.asker.asked.takes(**address)) {
+            self.writer.address(owner.name, ttl, *address);
+            standing = Standing::Written;
+        }
+        standing
+    }
+
+    /// The SOA record of a negative answer. Its TTL is how long the absence may be cached (RFC 2308 section 5): not
+    /// longer than `at_most`, so that a recovery is seen as fast as a failure.
+    fn negative(&mut self, owner: Owner<'_>, at_most: Ttl) {
+        let apex = owner.name.later(owner.bytes.saturating_sub(owner.zone.apex_bytes));
+        let ttl = owner.zone.negative_ttl.min(at_most);
+        self.writer.record(Section::Authority, apex, kind::SOA, ttl, &owner.zone.soa);
     }
 }
 
-fn of_profile(
-    served: &Served<'_>,
-    position: usize,
-    owner: &Name,
-    asker: &Asker,
-    apex: &ApexRecords,
-    rng: &mut impl Rng,
-) -> Option<Content> {
-    let profile = served.zones.profile(position)?;
-    let view = View { profiles: served.zones.profiles(), snapshot: served.snapshot, maps: served.maps };
-    let decision = decide(&view, position, asker, rng);
-    let content = match decision.answer {
-        Answer::Addresses(addresses) => Content::positive(
-            addresses.into_iter().map(|address| address_record(owner, profile.ttl, address)).collect(),
-        ),
-        Answer::Name(target) => Content::positive(vec![alias_record(owner, profile.ttl, &target).ok()?]),
-        Answer::NoData => no_data(apex, profile.ttl),
-        Answer::NameError => Content::negative(ResponseCode::NXDomain, apex.negative_soa(profile.ttl)),
-    };
-    Some(Content { scope_prefix: decision.scope_prefix, profile: Some(position), ..content })
-}
-
-fn fixed(owner: &Name, kind: RecordType, ttl: Ttl, addresses: &[IpAddr], apex: &ApexRecords) -> Content {
-    let is_asked = |address: &&IpAddr| match asked_type(kind) {
-        AskedType::A => address.is_ipv4(),
-        AskedType::Aaaa => address.is_ipv6(),
-        AskedType::Any => true,
-        AskedType::Other => false,
-    };
-    let answers: Vec<Record> =
-        addresses.iter().filter(is_asked).map(|address| address_record(owner, ttl, *address)).collect();
-    if answers.is_empty() { no_data(apex, ttl) } else { Content::positive(answers) }
-}
-
-fn no_data(apex: &ApexRecords, at_most: Ttl) -> Content {
-    Content::negative(ResponseCode::NoError, apex.negative_soa(at_most))
-}
-
-fn asked_type(kind: RecordType) -> AskedType {
-    if kind == RecordType::A {
-        AskedType::A
-    } else if kind == RecordType::AAAA {
-        AskedType::Aaaa
-    } else if kind == RecordType::ANY {
-        AskedType::Any
-    } else {
-        AskedType::Other
+const fn asked_type(asked: u16) -> AskedType {
+    match asked {
+        kind::A => AskedType::A,
+        kind::AAAA => AskedType::Aaaa,
+        kind::ANY => AskedType::Any,
+        _ => AskedType::Other,
     }
 }

@@ -8,11 +8,11 @@ use rand::rngs::SmallRng;
 use rc_traffic_manager::decide::EndpointStatus::{self, Degraded, Online};
 use rc_traffic_manager::decide::{EndpointIndex, Health};
 use rc_traffic_manager::monitor::{
-    BrokerProbe, Driver, EndpointView, LatestSnapshot, Monitor, MonitorEvent, MonitorHandle, ProbePlan,
-    ProbeTarget, Watch,
+    Driver, EndpointView, LatestSnapshot, Monitor, MonitorEvent, MonitorHandle, NetworkProber, ProbeAsk,
+    ProbePlace, ProbePlan, ProbeTarget, Watch,
 };
 use rc_transport::testing::TestCa;
-use rc_transport::{BootClock, Clock, Connector, Credentials, Expectation, TcpNet};
+use rc_transport::{BootClock, Clock, Connector, Credentials, Expectation, Resolver, ResolverConfig, TcpNet};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -33,12 +33,15 @@ struct Lab {
 
 impl Lab {
     fn start(credentials: Credentials, broker: &FakeBroker, expect: Expectation) -> Self {
-        let plan = ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures: TOLERATED };
+        let plan =
+            ProbePlan { interval: INTERVAL, timeout: TIMEOUT, tolerated_failures: TOLERATED, flap_limit: 0 };
         let mut random = SmallRng::seed_from_u64(1);
         let monitor = Monitor::new(&[Watch::Probed(plan)], 8, BootClock.now(), &mut random);
         let connector = Arc::new(Connector::new(Arc::new(credentials), Arc::new(TcpNet)));
-        let target = ProbeTarget { address: broker.address, expect, timeout: TIMEOUT };
-        let prober = BrokerProbe::new(connector, BootClock, vec![Some(target)]);
+        let place = ProbePlace::Address(broker.address);
+        let target = ProbeTarget { place, ask: ProbeAsk::Broker(expect), timeout: TIMEOUT };
+        let resolver = Resolver::new(ResolverConfig::default());
+        let prober = NetworkProber::new(Some(connector), resolver, BootClock, vec![Some(target)]).unwrap();
         let snapshot = LatestSnapshot::default();
         let (sender, events) = mpsc::channel(64);
         let (driver, handle) = Driver::new(monitor, prober, BootClock, snapshot.clone(), sender);
@@ -75,7 +78,8 @@ async fn a_broker_that_answers_is_online_with_what_it_says_of_itself() {
     let mut lab = Lab::start(tm(&ca), &broker, service());
     lab.becomes(Online).await;
     let report = lab.view().await.report.unwrap();
-    assert_eq!((report.broker.as_str(), report.load, report.paths), ("in/broker-3", 125, 4));
+    let broker = report.broker.unwrap();
+    assert_eq!((broker.broker.as_str(), report.load, broker.paths), ("in/broker-3", 125, 4));
     assert!(report.accepting && report.mesh_healthy);
     let event = lab.events.recv().await.unwrap();
     assert_eq!((event.before.status, event.after.status), (EndpointStatus::CheckingEndpoint, Online));

@@ -2,72 +2,25 @@
 //! that is frozen or stuck still accepts TCP; it does not answer this.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::wire::message::{Message, Ping, Pong};
 use rc_proto::wire::{Alpn, Ext};
-use rc_transport::{
-    BoxFuture, Clock, ConnectError, Connector, Expectation, FramingError, LegError, MessageStream,
-};
+use rc_transport::{Clock, ConnectError, Connector, Expectation, FramingError, LegError, MessageStream};
 
-use super::driver::Prober;
-use super::outcome::{ProbeFailure, Report};
-use crate::decide::EndpointIndex;
+use super::outcome::{BrokerReport, ProbeFailure, Report};
 
-/// Whom a probe dials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeTarget {
-    /// Where.
-    pub address: SocketAddr,
-    /// Who has to answer.
-    pub expect: Expectation,
-    /// How long the connection may take.
-    pub timeout: Duration,
-}
-
-/// Probes brokers.
-pub struct BrokerProbe<C> {
-    connector: Arc<Connector>,
-    clock: C,
-    /// By endpoint index; `None` for endpoints that are not probed.
-    targets: Vec<Option<ProbeTarget>>,
-}
-
-impl<C> std::fmt::Debug for BrokerProbe<C> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BrokerProbe").field("targets", &self.targets).finish_non_exhaustive()
-    }
-}
-
-impl<C: Clock + Clone> BrokerProbe<C> {
-    /// A prober of these targets, each at its endpoint's index.
-    pub const fn new(connector: Arc<Connector>, clock: C, targets: Vec<Option<ProbeTarget>>) -> Self {
-        Self { connector, clock, targets }
-    }
-}
-
-impl<C: Clock + Clone> Prober for BrokerProbe<C> {
-    fn probe(&self, endpoint: EndpointIndex) -> BoxFuture<'static, Result<Report, ProbeFailure>> {
-        let target = self.targets.get(endpoint.0).cloned().flatten();
-        let (connector, clock) = (Arc::clone(&self.connector), self.clock.clone());
-        Box::pin(async move {
-            let Some(target) = target else {
-                return Err(ProbeFailure::Unreachable { reason: "no address to probe".to_owned() });
-            };
-            ping(&connector, &clock, &target).await
-        })
-    }
-}
-
-async fn ping(
+/// Asks the broker at `address`.
+pub(super) async fn ping(
     connector: &Connector,
     clock: &impl Clock,
-    target: &ProbeTarget,
+    address: SocketAddr,
+    expect: &Expectation,
+    timeout: Duration,
 ) -> Result<Report, ProbeFailure> {
     let started = clock.now();
     let leg = connector
-        .connect(target.address, &target.expect, Alpn::Control, target.timeout)
+        .connect(address, expect, Alpn::Control, timeout)
         .await
         .map_err(|error| connect_failure(&error))?;
     let mut stream = MessageStream::over(leg);
@@ -84,20 +37,18 @@ async fn ping(
         Some(Message::Pong(_)) => Err(misbehaved("the answer is to another probe")),
         Some(other) => Err(misbehaved(&format!("{:?} in place of Pong", other.kind()))),
         None => Err(ProbeFailure::Unreachable {
-            reason: format!("{} closed the connection without an answer", target.address),
+            reason: format!("{} closed the connection without an answer", address),
         }),
     }
 }
 
 fn report(pong: Pong, took: Duration) -> Report {
     Report {
-        accepting: pong.accepting && pong.drain_deadline_ms.is_none(),
-        broker: pong.broker,
-        incarnation: pong.incarnation,
-        load: pong.load,
-        paths: pong.paths,
-        mesh_healthy: pong.mesh_healthy,
         took,
+        load: pong.load,
+        accepting: pong.accepting && pong.drain_deadline_ms.is_none(),
+        mesh_healthy: pong.mesh_healthy,
+        broker: Some(BrokerReport { broker: pong.broker, incarnation: pong.incarnation, paths: pong.paths }),
     }
 }
 
