@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::server::RunningBroker;
 
 /// Commands on the socket.
-const COMMANDS: &[&str] = &["status", "links", "paths", "registrations", "disconnect", "events", "drain"];
+const COMMANDS: &[&str] =
+    &["status", "links", "paths", "registrations", "scores", "disconnect", "events", "drain"];
 /// How long the command line waits for an answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -23,6 +24,12 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct Administration {
     pub(crate) broker: Arc<RunningBroker>,
     pub(crate) shutdown: Shutdown,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ScoresArgs {
+    forget: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +46,7 @@ impl AdminHandler for Administration {
                 "links" => items(responder, &self.broker.links()).await,
                 "paths" => items(responder, &self.broker.paths()).await,
                 "registrations" => items(responder, &self.broker.registrations()).await,
+                "scores" => self.scores(&request.args, responder).await,
                 "disconnect" => self.disconnect(&request.args),
                 "events" => self.broker.events().serve(&request.args, responder).await,
                 "drain" => {
@@ -53,6 +61,14 @@ impl AdminHandler for Administration {
 }
 
 impl Administration {
+    async fn scores(&self, args: &Value, responder: &mut Responder) -> Result<Value, AdminError> {
+        let args = Option::<ScoresArgs>::deserialize(args).map_err(AdminError::bad_request)?;
+        if args.unwrap_or_default().forget {
+            self.broker.forget_scores();
+        }
+        items(responder, &self.broker.scores()).await
+    }
+
     fn disconnect(&self, args: &Value) -> Result<Value, AdminError> {
         let args = DisconnectArgs::deserialize(args).map_err(AdminError::bad_request)?;
         match self.broker.disconnect(&args.id) {
@@ -107,6 +123,10 @@ fn show_state(status: &Value, output: Output) -> Result<ExitStatus, Failure> {
         ("paths", "/usage/paths"),
         ("registrations", "/usage/registrations"),
         ("control links", "/usage/control_links"),
+        ("waiting connections", "/usage/waiting_legs"),
+        ("targets tracked", "/usage/tracked_targets"),
+        ("tasks", "/usage/tasks"),
+        ("bytes held", "/usage/held_bytes"),
         ("peers linked", "/mesh/linked"),
         ("peers known", "/mesh/known"),
         ("mesh healthy", "/mesh/healthy"),
@@ -164,13 +184,35 @@ pub(crate) async fn show_registrations(socket: &Path, output: Output) -> Result<
     show_items(socket, "registrations", &columns, output).await
 }
 
+/// `scores`.
+pub(crate) async fn show_scores(socket: &Path, forget: bool, output: Output) -> Result<ExitStatus, Failure> {
+    let columns = [
+        ("NETWORK", "network"),
+        ("BROKER", "broker"),
+        (">MEAN µs", "mean_us"),
+        (">REPORTS", "reports"),
+        (">AGE ms", "age_ms"),
+    ];
+    show(socket, "scores", json!({ "forget": forget }), &columns, output).await
+}
+
 async fn show_items(
     socket: &Path,
     command: &str,
     columns: &[(&str, &str)],
     output: Output,
 ) -> Result<ExitStatus, Failure> {
-    let (items, _) = ask(socket, command, Value::Null).await?;
+    show(socket, command, Value::Null, columns, output).await
+}
+
+async fn show(
+    socket: &Path,
+    command: &str,
+    args: Value,
+    columns: &[(&str, &str)],
+    output: Output,
+) -> Result<ExitStatus, Failure> {
+    let (items, _) = ask(socket, command, args).await?;
     if output.is_json() {
         for item in &items {
             output.json(item)?;

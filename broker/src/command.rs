@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use rc_daemon::cli::{CommonArgs, CompletionsArgs, LONG_VERSION, ManArgs};
@@ -14,6 +15,9 @@ use rc_daemon::{ExitStatus, Failure};
 
 use crate::config::{self, BINARY};
 use crate::{admin, running};
+
+/// How long the process waits for what still runs when everything has been told to end.
+const END_MAX: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +58,14 @@ enum Verb {
     Paths(SocketArgs),
     /// Show the targets that are registered here
     Registrations(SocketArgs),
+    /// Show what endpoints measured to each broker, by network
+    Scores {
+        /// Forget it all instead
+        #[arg(long)]
+        forget: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
     /// End a path, or everything of an endpoint
     Disconnect {
         /// A path's id, or the id of a controller or target
@@ -113,7 +125,11 @@ fn dispatch(arguments: &Arguments) -> Result<ExitStatus, Failure> {
                 output.text(&settings.print())?;
                 return Ok(ExitStatus::Ok);
             }
-            runtime()?.block_on(Box::pin(running::run(config::read(&settings)?)))
+            let (runtime, config) = (runtime()?, config::read(&settings)?);
+            let status = runtime.block_on(Box::pin(running::run(config)));
+            // A worker that is stuck is not waited for.
+            runtime.shutdown_timeout(END_MAX);
+            status
         }
         Verb::CheckConfig => running::check(&config::read(&settings(common, None))?, output),
         Verb::Status(socket) => runtime()?.block_on(admin::show_status(&socket.path(common), output)),
@@ -121,6 +137,9 @@ fn dispatch(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         Verb::Paths(socket) => runtime()?.block_on(admin::show_paths(&socket.path(common), output)),
         Verb::Registrations(socket) => {
             runtime()?.block_on(admin::show_registrations(&socket.path(common), output))
+        }
+        Verb::Scores { forget, socket } => {
+            runtime()?.block_on(admin::show_scores(&socket.path(common), *forget, output))
         }
         Verb::Disconnect { id, socket } => {
             runtime()?.block_on(admin::disconnect(&socket.path(common), id, output))

@@ -1,22 +1,29 @@
 //! One endpoint's control link: Hello and Welcome, probes, registrations, and what the broker has to tell.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use rand::Rng;
 use rc_daemon::clock::unix_ms;
 use rc_daemon::events::Severity;
+use rc_proto::Moment;
 use rc_proto::wire::codes::{PathEnd, RegistrationRole};
 use rc_proto::wire::message::{
-    ClosePath, Hello, Message, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
+    ClosePath, Hello, Message, Pong, Register, Registered, RetryAfter, Superseded, Unregister, Welcome,
 };
-use rc_proto::wire::{EndpointId, Ext, limits, version};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, limits, version};
 use rc_transport::{ControlPeer, FramingError, Leg, MessageStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::core::admission::AddressBlock;
+use crate::core::isolation::SHARES;
 use crate::core::limits::reconnect_spread;
 use crate::core::registry::{LinkId, Registering, Registration};
+use crate::core::scores::REPORT_EVERY;
 use crate::core::standing::Claim;
 use crate::links::{ControlHandle, LinkLimit, Outbox, SharedNode};
-use crate::node::{Node, count, micros, millis};
+use crate::mesh::News;
+use crate::node::{Node, count, lock, micros, millis, millis_up};
 
 /// How long one message may take to write before the link is given up.
 const WRITE_MAX: Duration = Duration::from_secs(5);
@@ -41,6 +48,9 @@ pub(crate) async fn serve(node: SharedNode, peer: ControlPeer, leg: Leg) {
         link_id,
         handle: outbox.handle.clone(),
         welcomed: false,
+        remote: remote.ip(),
+        share: rand::rng().random_range(0..=SHARES),
+        reported_at: None,
     };
     let outcome = link.run(MessageStream::over(leg), outbox).await;
     node.links.remove(link_id);
@@ -72,7 +82,7 @@ async fn send_away(node: &Node, peer: &ControlPeer, leg: Leg, limit: LinkLimit) 
 fn leave(node: &Node, target: &EndpointId, link_id: LinkId) {
     let departed = node.presence.link_lost(target, link_id);
     for registration in &departed.registrations {
-        node.mesh.announce(node, target, &registration.claim, false);
+        node.mesh.announce(node, target, &registration.claim, News::Left);
         let entry = node.event(Severity::Info, "target.left").with_text("target", target);
         node.record(entry.with_text("instance", registration.claim.instance));
     }
@@ -85,6 +95,11 @@ struct ControlLink<'n> {
     link_id: LinkId,
     handle: ControlHandle,
     welcomed: bool,
+    remote: IpAddr,
+    /// When this Target moves, of all that leave an isolated broker.
+    share: u16,
+    /// When it last said what it measured.
+    reported_at: Option<Moment>,
 }
 
 impl ControlLink<'_> {
@@ -138,15 +153,20 @@ impl ControlLink<'_> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the table of roles admits nothing else")]
     fn answer(&mut self, stream: &mut MessageStream<Leg>, message: Message) -> Reply {
         match message {
-            Message::Ping(ping) => Reply::Send(Box::new(self.node.pong(ping.nonce).into())),
+            Message::Ping(ping) => Reply::Send(Box::new(self.pong(ping.nonce).into())),
             Message::Hello(hello) => self.welcome(stream, &hello),
             // Only a probe may come without Hello.
             _ if !self.welcomed => Reply::Close,
-            Message::Register(register) => self.register(&register),
+            Message::Register(register) => {
+                self.take_scores(&register.scores, Duration::ZERO);
+                self.register(&register)
+            }
             Message::Unregister(unregister) => self.unregister(&unregister),
             Message::ClosePath(close) => self.close_path(&close),
-            // What an endpoint measured is for the traffic manager, which reads it elsewhere.
-            Message::ScoreReport(_) => Reply::Nothing,
+            Message::ScoreReport(report) => {
+                self.take_scores(&report.scores, Duration::from_millis(report.age_ms.into()));
+                Reply::Nothing
+            }
             // The table of roles lets no endpoint send any other message on a control link.
             _ => Reply::Close,
         }
@@ -178,6 +198,33 @@ impl ControlLink<'_> {
         Reply::Send(Box::new(welcome.into()))
     }
 
+    /// A registered Target of an isolated broker is advised to move.
+    fn pong(&self, nonce: u64) -> Pong {
+        let (node, pong) = (self.node, self.node.pong(nonce));
+        let is_target = self.welcomed && self.target().is_some();
+        match node.mesh.move_after(self.share, node.now()).filter(|_| is_target) {
+            Some(after) => pong.advising_to_move(millis(after)),
+            None => pong,
+        }
+    }
+
+    /// What the Target measured to this broker, else the round trip of its handshake.
+    fn cost_us(&self, register: &Register) -> u32 {
+        let own = register.scores.iter().find(|(broker, _)| *broker == self.node.own.id);
+        own.map_or(self.cost_us, |(_, ms)| ms.saturating_mul(1000))
+    }
+
+    /// What an endpoint measured goes into the table of its network; more often than now and then it tells nothing new.
+    fn take_scores(&mut self, scores: &[(BrokerId, u32)], age: Duration) {
+        let now = self.node.now();
+        if self.reported_at.is_some_and(|at| now.since(at) < REPORT_EVERY) {
+            return;
+        }
+        self.reported_at = Some(now);
+        let network = AddressBlock::of(self.remote);
+        lock(&self.node.mesh.scores).handle_report(network, scores, age, now);
+    }
+
     fn register(&self, register: &Register) -> Reply {
         let (node, Some(target)) = (self.node, self.target()) else { return Reply::Close };
         let known_role = [RegistrationRole::PRIMARY, RegistrationRole::STANDBY, RegistrationRole::RESUME];
@@ -191,9 +238,13 @@ impl ControlLink<'_> {
         if is_full || is_leaving {
             return self.retry_after(RETRY_LATER);
         }
+        if let Err(slot) = self.admit(target, register) {
+            return self.retry_after(slot);
+        }
         let claim = Claim::from(register);
+        let cost_us = self.cost_us(register);
         let outcome =
-            node.presence.register(target, claim, self.link_id, self.handle.clone(), self.cost_us, unix_ms());
+            node.presence.register(target, claim, self.link_id, self.handle.clone(), cost_us, unix_ms());
         match outcome {
             Registering::Stands { claim, woken, superseded, replaced, evicted } => {
                 woken.into_iter().for_each(wake);
@@ -202,12 +253,12 @@ impl ControlLink<'_> {
                 }
                 if let Some(evicted) = evicted {
                     evicted.link.close();
-                    node.mesh.announce(node, target, &evicted.claim, false);
+                    node.mesh.announce(node, target, &evicted.claim, News::Left);
                     let entry = node.event(Severity::Warn, "target.evicted").with_text("target", target);
                     node.record(entry.with_text("instance", evicted.claim.instance));
                 }
                 tell_superseded(node, target, &superseded, &claim);
-                node.mesh.announce(node, target, &claim, true);
+                node.mesh.announce(node, target, &claim, News::Here { cost_us });
                 let entry = node.event(Severity::Info, "target.registered").with_text("target", target);
                 node.record(entry.with_text("instance", claim.instance).with_text("role", claim.role));
                 let (generation, role) = (claim.generation, claim.role);
@@ -227,9 +278,18 @@ impl ControlLink<'_> {
         }
     }
 
+    /// What is registered here already, over this or an earlier link, is no newcomer.
+    fn admit(&self, target: &EndpointId, register: &Register) -> Result<(), Duration> {
+        let node = self.node;
+        if node.presence.find(target, Some(register.instance)).is_some() {
+            return Ok(());
+        }
+        lock(&node.admission).admit_registration(target, register.role, node.now())
+    }
+
     fn retry_after(&self, after: Duration) -> Reply {
         let alternates = self.node.alternates();
-        let message = RetryAfter { after_ms: millis(after), alternates, ext: Ext::none() };
+        let message = RetryAfter { after_ms: millis_up(after), alternates, ext: Ext::none() };
         Reply::Send(Box::new(message.into()))
     }
 
@@ -238,7 +298,7 @@ impl ControlLink<'_> {
         let removed =
             self.node.presence.unregister(target, self.link_id, message.instance, message.generation);
         if let Some(removed) = removed {
-            self.node.mesh.announce(self.node, target, &removed.claim, false);
+            self.node.mesh.announce(self.node, target, &removed.claim, News::Left);
             let entry = self.node.event(Severity::Info, "target.left").with_text("target", target);
             self.node.record(entry.with_text("instance", removed.claim.instance));
         }
@@ -282,7 +342,7 @@ pub(crate) fn tell_superseded(
         older.link.send(Superseded { by: by.instance, back_off_ms, ext: Ext::none() });
         let entry = node.event(Severity::Warn, "target.superseded").with_text("target", target);
         node.record(entry.with_text("instance", older.claim.instance).with_text("by", by.instance));
-        node.mesh.announce(node, target, &older.claim, true);
+        node.mesh.announce(node, target, &older.claim, News::Here { cost_us: older.cost_us });
     }
 }
 

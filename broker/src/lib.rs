@@ -14,6 +14,7 @@
 //! | `mesh` | links, questions and legs between brokers |
 //! | [`server`](Broker) | assembling, stop |
 //! | `draining` | who is told that this broker or a peer stops, and when it may |
+//! | `watchdog` | a thread that looks at the workers |
 //! | [`status`], `admin` | what the admin socket answers |
 //! | [`config`], `command`, `running` | configuration, command line, the life of the daemon |
 #![forbid(unsafe_code)]
@@ -35,6 +36,7 @@ mod running;
 mod server;
 pub mod status;
 mod tickets;
+mod watchdog;
 
 pub use command::run;
 pub use mesh::Seed;

@@ -133,7 +133,9 @@ impl Node {
     pub(crate) fn pong(&self, nonce: u64) -> Pong {
         let now = self.now();
         let phase = self.lifetime.phase();
-        Pong {
+        let counts = self.mesh.counts(now);
+        let peers = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        let pong = Pong {
             nonce,
             broker: self.own.id.clone(),
             incarnation: self.own.incarnation,
@@ -143,7 +145,8 @@ impl Node {
             drain_deadline_ms: phase.deadline_ms(now),
             mesh_healthy: self.mesh.is_healthy(now),
             ext: rc_proto::wire::Ext::none(),
-        }
+        };
+        pong.with_peers(peers(counts.up), peers(counts.counted))
     }
 
     /// Other brokers to try, at most as many as a message may carry.
@@ -184,6 +187,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A span as the u32 ms of a message.
 pub(crate) fn millis(span: Duration) -> u32 {
     u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A wait as the u32 ms of a message: never shorter than it is.
+pub(crate) fn millis_up(span: Duration) -> u32 {
+    u32::try_from(span.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// A span as the u32 µs of a message.

@@ -45,9 +45,21 @@ pub struct PathMeter {
     pub forward: AtomicU64,
     /// From the Target's side.
     pub backward: AtomicU64,
+    /// Bytes that are held here because the next leg does not take them yet.
+    pub held: AtomicU64,
 }
 
 impl PathMeter {
+    /// So many more bytes are held.
+    pub fn hold(&self, count: usize) {
+        add(&self.held, count);
+    }
+
+    /// So many bytes are held no more.
+    pub fn release(&self, count: usize) {
+        self.held.fetch_sub(u64::try_from(count).unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// Both directions together.
     pub fn total(&self) -> u64 {
         self.forward.load(Ordering::Relaxed).wrapping_add(self.backward.load(Ordering::Relaxed))
@@ -102,20 +114,37 @@ pub struct End<S> {
 }
 
 /// One direction.
-struct Direction {
+struct Direction<'m> {
     kept: Vec<u8>,
     written: usize,
     needs_flush: bool,
+    meter: &'m PathMeter,
+    carried: &'m AtomicU64,
 }
 
-impl Direction {
-    fn new(first: Vec<u8>) -> Self {
-        Self { kept: first, written: 0, needs_flush: false }
+impl<'m> Direction<'m> {
+    fn new(first: Vec<u8>, meter: &'m PathMeter, carried: &'m AtomicU64) -> Self {
+        meter.hold(first.len());
+        Self { kept: first, written: 0, needs_flush: false, meter, carried }
     }
 
     fn keep(&mut self, rest: &[u8]) {
+        self.meter.release(self.kept.len());
+        self.meter.hold(rest.len());
         self.kept = rest.to_vec();
         self.written = 0;
+    }
+
+    fn keep_nothing(&mut self) {
+        self.meter.release(self.kept.len());
+        self.kept = Vec::new();
+        self.written = 0;
+    }
+}
+
+impl Drop for Direction<'_> {
+    fn drop(&mut self) {
+        self.meter.release(self.kept.len());
     }
 }
 
@@ -136,13 +165,13 @@ where
     A: RelayLeg,
     B: RelayLeg,
 {
-    let mut forward = Direction::new(std::mem::take(&mut far.first));
-    let mut backward = Direction::new(std::mem::take(&mut near.first));
+    let mut forward = Direction::new(std::mem::take(&mut far.first), meter, &meter.forward);
+    let mut backward = Direction::new(std::mem::take(&mut near.first), meter, &meter.backward);
     let end = tokio::select! {
         biased;
         () = stop.cancelled() => PipeEnd::Stopped,
         end = std::future::poll_fn(|cx| {
-            poll_both(cx, &mut near.leg, &mut far.leg, &mut forward, &mut backward, meter)
+            poll_both(cx, &mut near.leg, &mut far.leg, &mut forward, &mut backward)
         }) => end,
     };
     match end {
@@ -156,10 +185,10 @@ where
             tokio::join!(close(far.leg), finish(near.leg));
         }
         PipeEnd::Broke(Side::Near) => {
-            return last_words(near.leg, far.leg, forward, &meter.forward, Side::Near).await;
+            return last_words(near.leg, far.leg, forward, Side::Near).await;
         }
         PipeEnd::Broke(Side::Far) => {
-            return last_words(far.leg, near.leg, backward, &meter.backward, Side::Far).await;
+            return last_words(far.leg, near.leg, backward, Side::Far).await;
         }
     }
     end
@@ -169,21 +198,20 @@ fn poll_both<A, B>(
     cx: &mut Context<'_>,
     near: &mut A,
     far: &mut B,
-    forward: &mut Direction,
-    backward: &mut Direction,
-    meter: &PathMeter,
+    forward: &mut Direction<'_>,
+    backward: &mut Direction<'_>,
 ) -> Poll<PipeEnd>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    match poll_direction(cx, near, far, forward, &meter.forward) {
+    match poll_direction(cx, near, far, forward) {
         Poll::Ready(Halt::SourceClosed) => return Poll::Ready(PipeEnd::Closed(Side::Near)),
         Poll::Ready(Halt::SourceBroke) => return Poll::Ready(PipeEnd::Broke(Side::Near)),
         Poll::Ready(Halt::SinkBroke) => return Poll::Ready(PipeEnd::Broke(Side::Far)),
         Poll::Pending => {}
     }
-    match poll_direction(cx, far, near, backward, &meter.backward) {
+    match poll_direction(cx, far, near, backward) {
         Poll::Ready(Halt::SourceClosed) => Poll::Ready(PipeEnd::Closed(Side::Far)),
         Poll::Ready(Halt::SourceBroke) => Poll::Ready(PipeEnd::Broke(Side::Far)),
         Poll::Ready(Halt::SinkBroke) => Poll::Ready(PipeEnd::Broke(Side::Near)),
@@ -196,8 +224,7 @@ fn poll_direction<A, B>(
     cx: &mut Context<'_>,
     source: &mut A,
     sink: &mut B,
-    direction: &mut Direction,
-    carried: &AtomicU64,
+    direction: &mut Direction<'_>,
 ) -> Poll<Halt>
 where
     A: AsyncRead + Unpin,
@@ -205,7 +232,7 @@ where
 {
     let mut turn = 0_usize;
     loop {
-        if ready!(poll_kept(cx, sink, direction, carried)).is_err() {
+        if ready!(poll_kept(cx, sink, direction)).is_err() {
             return Poll::Ready(Halt::SinkBroke);
         }
         if turn >= TURN_BYTES_MAX {
@@ -213,9 +240,9 @@ where
             return Poll::Pending;
         }
         let moved = SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut scratch) => poll_move(cx, source, sink, direction, carried, &mut scratch),
+            Ok(mut scratch) => poll_move(cx, source, sink, direction, &mut scratch),
             // A leg that runs another pipe inside its own read is none of ours; it just costs a buffer.
-            Err(_) => poll_move(cx, source, sink, direction, carried, &mut vec![0; KEPT_BYTES_MAX]),
+            Err(_) => poll_move(cx, source, sink, direction, &mut vec![0; KEPT_BYTES_MAX]),
         });
         match moved {
             Poll::Ready(Ok(count)) => turn += count,
@@ -238,8 +265,7 @@ where
 fn poll_kept<B: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     sink: &mut B,
-    direction: &mut Direction,
-    carried: &AtomicU64,
+    direction: &mut Direction<'_>,
 ) -> Poll<io::Result<()>> {
     while let Some(rest) = direction.kept.get(direction.written..).filter(|rest| !rest.is_empty()) {
         let count = ready!(Pin::new(&mut *sink).poll_write(cx, rest))?;
@@ -248,11 +274,10 @@ fn poll_kept<B: AsyncWrite + Unpin>(
         }
         direction.written += count;
         direction.needs_flush = true;
-        add(carried, count);
+        add(direction.carried, count);
     }
     if direction.kept.capacity() > 0 {
-        direction.kept = Vec::new();
-        direction.written = 0;
+        direction.keep_nothing();
     }
     Poll::Ready(Ok(()))
 }
@@ -262,8 +287,7 @@ fn poll_move<A, B>(
     cx: &mut Context<'_>,
     source: &mut A,
     sink: &mut B,
-    direction: &mut Direction,
-    carried: &AtomicU64,
+    direction: &mut Direction<'_>,
     scratch: &mut [u8],
 ) -> Poll<Result<usize, Halt>>
 where
@@ -283,7 +307,7 @@ where
         match Pin::new(&mut *sink).poll_write(cx, rest) {
             Poll::Ready(Ok(count)) if count > 0 => {
                 direction.needs_flush = true;
-                add(carried, count);
+                add(direction.carried, count);
                 rest = rest.get(count..).unwrap_or_default();
             }
             Poll::Ready(Ok(_) | Err(_)) => {
@@ -305,13 +329,7 @@ fn add(carried: &AtomicU64, count: usize) {
 
 /// One leg broke: what it sent before is still read and delivered, up to the limits. When it turns out that the peer
 /// closed it in order, and only our writing came too late, that is a clean end.
-async fn last_words<A, B>(
-    mut broken: A,
-    mut other: B,
-    mut direction: Direction,
-    carried: &AtomicU64,
-    side: Side,
-) -> PipeEnd
+async fn last_words<A, B>(mut broken: A, mut other: B, mut direction: Direction<'_>, side: Side) -> PipeEnd
 where
     A: RelayLeg,
     B: RelayLeg,
@@ -319,7 +337,7 @@ where
     let mut budget = KEPT_BYTES_MAX;
     let deliver = async {
         loop {
-            std::future::poll_fn(|cx| poll_kept(cx, &mut other, &mut direction, carried)).await?;
+            std::future::poll_fn(|cx| poll_kept(cx, &mut other, &mut direction)).await?;
             other.flush().await?;
             if budget == 0 {
                 return Ok(false);

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Administration;
 use crate::config::{BINARY, Config};
+use crate::core::drain::DrainCause;
 use crate::server::{Broker, Parts, RunningBroker, StartError};
 use crate::tickets::TicketGate;
 
@@ -64,7 +65,11 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     let files = (config.credentials, config.deny_list);
     let watching = watch(Arc::clone(&broker), files, seen, stop_watching.clone());
     let watching = tokio::spawn(watching);
-    shutdown.graceful().cancelled().await;
+    let cause = tokio::select! {
+        biased;
+        () = shutdown.graceful().cancelled() => DrainCause::Request,
+        cause = broker.draining() => cause,
+    };
     tokio::select! {
         biased;
         () = shutdown.immediate().cancelled() => {}
@@ -78,7 +83,11 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     admin_stop.cancel();
     // It ends within its own grace.
     drop(admin.await);
-    Ok(shutdown.exit_status())
+    match cause {
+        DrainCause::Request => Ok(shutdown.exit_status()),
+        // Whoever supervises the process starts it anew.
+        DrainCause::StuckWorker => Ok(ExitStatus::Internal),
+    }
 }
 
 /// Takes new credentials, revocation lists and lists of revoked tickets when their files change; what cannot be used

@@ -17,6 +17,7 @@ use tokio::time::interval;
 use crate::core::admission::Admission;
 use crate::core::drain::DrainCause;
 use crate::core::limits::{Limits, Timers};
+use crate::core::scores::ScoreRow;
 use crate::links::{ControlLinks, SharedNode};
 use crate::mesh::{Mesh, Seed, draw_incarnation};
 use crate::node::{Lifetime, Node, Own, Presence, Record, lock};
@@ -89,6 +90,9 @@ pub enum StartError {
         "the list of revoked tickets cannot be used: {0}: correct tickets.deny, or write the list anew with rc-certs"
     )]
     DenyList(TicketError),
+    /// The thread that watches the workers cannot be started.
+    #[error("cannot start a thread: {0}: see the limits of this user")]
+    Watchdog(std::io::Error),
     /// Nothing to listen at.
     #[error("there is no address to listen at: set listen.addresses")]
     NoAddress,
@@ -154,6 +158,7 @@ impl Broker {
         }
         drop(node.lifetime.tasks.spawn(crate::mesh::run_dialling(Arc::clone(&node))));
         drop(node.lifetime.tasks.spawn(housekeeping(Arc::clone(&node))));
+        crate::watchdog::start(&node).map_err(StartError::Watchdog)?;
         let entry = node.event(Severity::Info, "broker.started").with_text("id", &id);
         let listening: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         node.record(entry.with("addresses", listening).with_text("incarnation", node.own.incarnation));
@@ -224,11 +229,13 @@ async fn housekeeping(node: SharedNode) {
         }
         let now = node.now();
         node.paths.stop_idle(node.timers.path_idle, now);
+        node.mesh.judge_health(&node);
         if round % ROUNDS_PER_RECHECK == 0 {
             recheck(&node);
         }
         if round % ROUNDS_PER_SWEEP == 0 {
             lock(&node.admission).sweep(now);
+            lock(&node.mesh.scores).sweep(now);
             node.mesh.renew_pools(&node);
         }
     }
@@ -298,6 +305,16 @@ impl RunningBroker {
         snapshot::registrations(&self.node)
     }
 
+    /// What endpoints measured to each broker, by network.
+    pub fn scores(&self) -> Vec<ScoreRow> {
+        lock(&self.node.mesh.scores).rows(self.node.now())
+    }
+
+    /// Forgets what endpoints measured.
+    pub fn forget_scores(&self) {
+        lock(&self.node.mesh.scores).forget();
+    }
+
     /// Ends every path of this id, or of an endpoint of this name with its control links. Returns how many things
     /// were ended.
     pub fn disconnect(&self, id: &str) -> usize {
@@ -315,6 +332,14 @@ impl RunningBroker {
     pub async fn drain(&self) {
         self.begin_drain();
         crate::draining::wait(&self.node).await;
+    }
+
+    /// Waits until it drains, whoever asked for it; why.
+    pub async fn draining(&self) -> DrainCause {
+        let mut phase = self.node.lifetime.phase.subscribe();
+        let cause = phase.wait_for(|phase| !phase.is_accepting()).await.ok().and_then(|phase| phase.cause());
+        // The sender lives in the node.
+        cause.unwrap_or(DrainCause::Request)
     }
 
     /// Starts to drain without waiting; a second call changes nothing.

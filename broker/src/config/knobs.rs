@@ -234,6 +234,26 @@ pub const KNOBS: &[Knob] = &[
     .too_small("sessions wait for their slot")
     .too_large("a herd takes the time of running sessions"),
     Knob::new(
+        "limits.registrations_per_second",
+        Kind::Integer,
+        "500",
+        "Targets that register a second, after the burst; the others get a slot.",
+    )
+    .unit("per second")
+    .range("1", "1000000")
+    .too_small("Targets are away for long after a broker was lost")
+    .too_large("a herd takes the time of running sessions"),
+    Knob::new(
+        "limits.registrations_burst",
+        Kind::Integer,
+        "1000",
+        "Targets that register at once; a quarter of it is kept for those with a session.",
+    )
+    .unit("registrations")
+    .range("4", "1000000")
+    .too_small("sessions wait for their Target")
+    .too_large("a herd takes the time of running sessions"),
+    Knob::new(
         "limits.announced_targets",
         Kind::Integer,
         "500000",

@@ -72,6 +72,8 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         connections_burst: reader.read("limits.connections_burst"),
         opens_per_second: reader.read("limits.opens_per_second"),
         opens_burst: reader.read("limits.opens_burst"),
+        registrations_per_second: reader.read("limits.registrations_per_second"),
+        registrations_burst: reader.read("limits.registrations_burst"),
         announced_targets: reader.read("limits.announced_targets"),
     }
 }

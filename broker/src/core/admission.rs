@@ -1,68 +1,26 @@
-//! Token buckets: who may open a path or shake hands now, and whose slot is later.
+//! Who may open a path, register or shake hands now, and whose slot is later.
 //!
-//! Opens pass a bucket of their identity and one of the whole broker. Of the latter each purpose leaves a share for
-//! those before it, in the order resume, handover, standby, new; who is refused gets a slot of its own, so that a
-//! herd comes back spread out. Called under a lock by the paths and the listener.
+//! Opens pass a bucket of their identity and the gate of the whole broker, in the order resume, handover, standby,
+//! new; registrations pass a gate of their own, those of sessions first. Who is refused gets a slot of its own, so
+//! that a herd comes back spread out. Called under a lock by the paths, the control links and the listener.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use rc_proto::Moment;
-use rc_proto::wire::codes::Purpose;
+use rc_proto::wire::codes::{Purpose, RegistrationRole};
 use rc_proto::wire::{EndpointId, limits as wire_limits};
 
+use super::gate::{Bucket, Gate, Rate};
 use super::limits::Limits;
 
 /// Buckets kept of one kind; full ones are forgotten first, since they say nothing.
 const BUCKETS_MAX: usize = 65_536;
-/// The farthest slot handed out.
-const SLOT_MAX: Duration = Duration::from_secs(30);
-
-/// Rate and burst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rate {
-    per_second: u32,
-    burst: u32,
-}
-
-/// Milli-tokens at a moment.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    level: u64,
-    at: Moment,
-}
-
-impl Bucket {
-    fn full(rate: Rate, now: Moment) -> Self {
-        Self { level: u64::from(rate.burst) * 1000, at: now }
-    }
-
-    fn refill(&mut self, rate: Rate, now: Moment) {
-        let elapsed_ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
-        let gained = elapsed_ms.saturating_mul(u64::from(rate.per_second));
-        if gained > 0 {
-            self.level = self.level.saturating_add(gained).min(u64::from(rate.burst) * 1000);
-            self.at = now;
-        }
-    }
-
-    /// Takes a token while more than `reserve` milli-tokens stay.
-    fn take(&mut self, reserve: u64) -> bool {
-        match self.level.checked_sub(1000) {
-            Some(left) if left >= reserve => {
-                self.level = left;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    fn wait(&self, rate: Rate, reserve: u64) -> Duration {
-        let missing = (reserve + 1000).saturating_sub(self.level);
-        Duration::from_millis(missing.div_ceil(u64::from(rate.per_second.max(1))))
-    }
-}
+/// What opens leave for the purposes before theirs, per mille of the burst: resume, handover, standby, new.
+const OPEN_SHARES: [u16; 4] = [0, 125, 250, 500];
+/// The same of registrations: those for resumes and the second ones of running sessions, all others.
+const REGISTRATION_SHARES: [u16; 2] = [0, 250];
 
 /// Buckets by key, bounded.
 #[derive(Debug)]
@@ -85,16 +43,12 @@ impl<K: Ord + Clone> Buckets<K> {
         }
         let rate = self.rate;
         let bucket = self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(rate, now));
-        bucket.refill(rate, now);
-        if bucket.take(0) { Ok(()) } else { Err(bucket.wait(rate, 0)) }
+        bucket.take(rate, now)
     }
 
     fn forget_full(&mut self, now: Moment) {
         let rate = self.rate;
-        self.buckets.retain(|_, bucket| {
-            bucket.refill(rate, now);
-            bucket.level < u64::from(rate.burst) * 1000
-        });
+        self.buckets.retain(|_, bucket| !bucket.is_full(rate, now));
     }
 }
 
@@ -112,14 +66,26 @@ impl AddressBlock {
     }
 }
 
+impl std::fmt::Display for AddressBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let length = if self.0.is_ipv4() { 24 } else { 56 };
+        write!(f, "{}/{length}", self.0)
+    }
+}
+
+impl serde::Serialize for AddressBlock {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What may start now.
 #[derive(Debug)]
 pub struct Admission {
     connections: Buckets<AddressBlock>,
     opens: Buckets<EndpointId>,
-    all_opens: Bucket,
-    all_opens_rate: Rate,
-    next_slot: Moment,
+    all_opens: Gate<EndpointId, 4>,
+    registrations: Gate<EndpointId, 2>,
     parked: BTreeMap<EndpointId, usize>,
     handshakes: BTreeMap<AddressBlock, usize>,
     handshakes_per_block: usize,
@@ -128,7 +94,9 @@ pub struct Admission {
 impl Admission {
     /// All buckets full.
     pub fn new(limits: &Limits, now: Moment) -> Self {
-        let all_opens_rate = Rate { per_second: limits.opens_per_second, burst: limits.opens_burst };
+        let opens = Rate { per_second: limits.opens_per_second, burst: limits.opens_burst };
+        let registrations =
+            Rate { per_second: limits.registrations_per_second, burst: limits.registrations_burst };
         Self {
             connections: Buckets::new(Rate {
                 per_second: limits.connections_per_second,
@@ -138,9 +106,8 @@ impl Admission {
                 per_second: wire_limits::OPENS_PER_SECOND_MAX,
                 burst: wire_limits::OPENS_BURST_MAX,
             }),
-            all_opens: Bucket::full(all_opens_rate, now),
-            all_opens_rate,
-            next_slot: now,
+            all_opens: Gate::new(opens, OPEN_SHARES, now),
+            registrations: Gate::new(registrations, REGISTRATION_SHARES, now),
             parked: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             handshakes_per_block: limits.handshakes_per_block(),
@@ -187,16 +154,27 @@ impl Admission {
         now: Moment,
     ) -> Result<(), Duration> {
         self.opens.take(controller, now)?;
-        self.all_opens.refill(self.all_opens_rate, now);
-        let reserve = reserve(purpose, self.all_opens_rate.burst);
-        if self.all_opens.take(reserve) {
-            return Ok(());
-        }
-        let earliest = now + self.all_opens.wait(self.all_opens_rate, reserve);
-        let step = Duration::from_secs(1) / self.all_opens_rate.per_second.max(1);
-        let slot = self.next_slot.max(earliest).min(now + SLOT_MAX);
-        self.next_slot = slot + step;
-        Err(slot.since(now))
+        let class = match purpose {
+            Purpose::RESUME => 0,
+            Purpose::HANDOVER => 1,
+            Purpose::STANDBY => 2,
+            _ => 3,
+        };
+        self.all_opens.admit(controller, class, now)
+    }
+
+    /// Whether this Target may register now.
+    ///
+    /// # Errors
+    /// The time until its slot.
+    pub fn admit_registration(
+        &mut self,
+        target: &EndpointId,
+        role: RegistrationRole,
+        now: Moment,
+    ) -> Result<(), Duration> {
+        let class = usize::from(role == RegistrationRole::PRIMARY);
+        self.registrations.admit(target, class, now)
     }
 
     /// Whether one more open of this Controller may wait for an absent Target; each yes is given back by
@@ -222,17 +200,6 @@ impl Admission {
     pub fn sweep(&mut self, now: Moment) {
         self.connections.forget_full(now);
         self.opens.forget_full(now);
-    }
-}
-
-/// Milli-tokens that a purpose leaves for those before it.
-fn reserve(purpose: Purpose, burst: u32) -> u64 {
-    let quarter = u64::from(burst) * 1000 / 4;
-    match purpose {
-        Purpose::RESUME => 0,
-        Purpose::HANDOVER => quarter / 2,
-        Purpose::STANDBY => quarter,
-        _ => quarter * 2,
     }
 }
 
@@ -265,10 +232,24 @@ mod tests {
     fn the_wait_that_is_told_is_enough() {
         let mut admission = Admission::new(&Limits::default(), at(0));
         let alice = controller("alice");
-        while admission.admit_open(&alice, Purpose::NEW, at(0)).is_ok() {}
-        let wait = admission.admit_open(&alice, Purpose::NEW, at(0)).unwrap_err();
+        let wait = loop {
+            if let Err(wait) = admission.admit_open(&alice, Purpose::NEW, at(0)) {
+                break wait;
+            }
+        };
         assert_eq!(wait, Duration::from_millis(200));
         assert!(admission.admit_open(&alice, Purpose::NEW, at(0) + wait).is_ok());
+    }
+
+    #[test]
+    fn an_identity_that_comes_back_with_many_sessions_gets_a_slot_for_each() {
+        let mut admission = Admission::new(&Limits::default(), at(0));
+        let alice = controller("alice");
+        let waits: Vec<_> = (0..30)
+            .filter_map(|_| admission.admit_open(&alice, Purpose::RESUME, at(0)).err())
+            .map(|wait| wait.as_millis())
+            .collect();
+        assert_eq!(waits, (1..=10).map(|slot| slot * 200).collect::<Vec<_>>());
     }
 
     #[test]
@@ -276,7 +257,7 @@ mod tests {
         let limits = Limits { opens_burst: 80, opens_per_second: 10, ..Limits::default() };
         let mut admission = Admission::new(&limits, at(0));
         let mut number = 0;
-        let mut admitted = |admission: &mut Admission, purpose| {
+        let mut admitted = |purpose| {
             let mut count = 0;
             loop {
                 number += 1;
@@ -286,10 +267,77 @@ mod tests {
                 count += 1;
             }
         };
-        assert_eq!(admitted(&mut admission, Purpose::NEW), 40);
-        assert_eq!(admitted(&mut admission, Purpose::STANDBY), 20);
-        assert_eq!(admitted(&mut admission, Purpose::HANDOVER), 10);
-        assert_eq!(admitted(&mut admission, Purpose::RESUME), 10);
+        assert_eq!(
+            [Purpose::NEW, Purpose::STANDBY, Purpose::HANDOVER, Purpose::RESUME].map(&mut admitted),
+            [40, 20, 10, 10]
+        );
+    }
+
+    /// Endpoints that each come at their moment, first a Target's registration and then its Controller's resume, and
+    /// come back at the slots that they are told. Returns when the last one was through.
+    fn last_through(admission: &mut Admission, arrivals: &[u64], has_session: bool) -> u64 {
+        let mut queue: std::collections::BTreeSet<(u64, usize, bool)> =
+            arrivals.iter().enumerate().map(|(who, ms)| (*ms, who, false)).collect();
+        let mut last = 0;
+        while let Some((ms, who, is_open)) = queue.pop_first() {
+            let name = controller(&format!("e{who}"));
+            let admitted = if is_open {
+                admission.admit_open(&name, Purpose::RESUME, at(ms))
+            } else {
+                admission.admit_registration(&name, RegistrationRole::PRIMARY, at(ms))
+            };
+            match admitted {
+                Ok(()) if has_session && !is_open => drop(queue.insert((ms, who, true))),
+                Ok(()) => last = last.max(ms),
+                Err(wait) => {
+                    let wait = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap();
+                    assert!(queue.insert((ms + wait, who, is_open)));
+                }
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn a_thousand_sessions_of_a_killed_broker_are_back_within_ten_seconds() {
+        // All at the one broker that is left, within half a second of each other.
+        let mut admission = Admission::new(&Limits::default(), at(0));
+        let arrivals: Vec<u64> = (0..1_000).map(|who| who / 2).collect();
+        let last = last_through(&mut admission, &arrivals, true);
+        assert!(last <= 2_000, "{last} ms");
+    }
+
+    #[test]
+    fn ten_thousand_idle_targets_are_registered_again_within_ninety_seconds() {
+        let spread = super::super::limits::reconnect_spread(10_000).as_millis();
+        let spread = u64::try_from(spread).unwrap();
+        for arrivals in [
+            (0..10_000).map(|who| who * spread / 10_000).collect::<Vec<_>>(),
+            // Such that know nothing of the spread.
+            vec![0; 10_000],
+        ] {
+            let mut admission = Admission::new(&Limits::default(), at(0));
+            let last = last_through(&mut admission, &arrivals, false);
+            assert!(last <= 60_000, "{last} ms");
+        }
+    }
+
+    #[test]
+    fn registrations_of_sessions_come_before_those_of_idle_targets() {
+        let limits = Limits { registrations_burst: 8, registrations_per_second: 1, ..Limits::default() };
+        let mut admission = Admission::new(&limits, at(0));
+        let mut number = 0;
+        let mut admitted = |role| {
+            let mut count = 0;
+            loop {
+                number += 1;
+                if admission.admit_registration(&controller(&format!("t{number}")), role, at(0)).is_err() {
+                    return count;
+                }
+                count += 1;
+            }
+        };
+        assert_eq!([RegistrationRole::PRIMARY, RegistrationRole::STANDBY].map(&mut admitted), [6, 2]);
     }
 
     #[test]

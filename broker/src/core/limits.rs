@@ -30,6 +30,10 @@ pub struct Limits {
     pub opens_per_second: u32,
     /// Opens of all Controllers at once.
     pub opens_burst: u32,
+    /// Registrations a second, after the burst.
+    pub registrations_per_second: u32,
+    /// Registrations at once.
+    pub registrations_burst: u32,
     /// Targets that peers may have announced.
     pub announced_targets: usize,
 }
@@ -46,6 +50,8 @@ impl Default for Limits {
             connections_burst: 2_000,
             opens_per_second: 500,
             opens_burst: 2_000,
+            registrations_per_second: 500,
+            registrations_burst: 1_000,
             announced_targets: 500_000,
         }
     }

@@ -38,6 +38,8 @@ pub struct Hint {
     pub incarnation: Incarnation,
     /// What it announced.
     pub claim: Claim,
+    /// Round trip from there to the Target in µs, 0 when it is not known.
+    pub cost_us: u32,
 }
 
 /// How a Register ended.
@@ -68,6 +70,17 @@ pub enum Registering<L, P> {
     },
     /// The identity holds as many registrations here as it may.
     Full,
+}
+
+/// What an announcement led to.
+#[derive(Debug)]
+pub struct Hinted<L, P> {
+    /// Opens that waited for it; each is to be woken.
+    pub woken: Vec<P>,
+    /// Older instances here that it superseded; each is to be told.
+    pub superseded: Vec<Registration<L>>,
+    /// Registrations here of the same instance, which has moved there; the mesh is to be told.
+    pub moved: Vec<Registration<L>>,
 }
 
 pub(super) struct Parked<P> {
@@ -136,12 +149,13 @@ impl<L: Clone, P, J> Presence<L, P, J> {
             }
         }
         for found in &self.registrations {
-            match judge(&found.claim, &new.claim) {
-                Verdict::OlderInstance => return Registering::Superseded { by: found.claim.instance },
-                Verdict::OlderGeneration if found.link_id != new.link_id => {
+            // An instance has one registration here, whatever its role: the higher generation is the later word.
+            if found.claim.instance == new.claim.instance {
+                if found.claim.generation > new.claim.generation && found.link_id != new.link_id {
                     return Registering::Stale { standing: found.claim.clone() };
                 }
-                Verdict::OlderGeneration | Verdict::Replaces | Verdict::Supersedes | Verdict::Beside => {}
+            } else if judge(&found.claim, &new.claim) == Verdict::OlderInstance {
+                return Registering::Superseded { by: found.claim.instance };
             }
         }
         let same_instance =
@@ -161,8 +175,7 @@ impl<L: Clone, P, J> Presence<L, P, J> {
         let replaced =
             replaced.filter(|old| self.registrations.last().is_some_and(|new| new.link_id != old.link_id));
         for gone in replaced.iter().chain(&evicted) {
-            // An invite over a link that nobody may listen to any more: its open asks over the new one.
-            self.joins.retain(|join| join.link_id != gone.link_id);
+            self.forget_joins(gone.link_id);
         }
         Registering::Stands { woken: self.wake(&claim), claim, superseded, replaced, evicted }
     }
@@ -176,9 +189,14 @@ impl<L: Clone, P, J> Presence<L, P, J> {
         oldest.map(|(index, _)| index)
     }
 
-    /// Gives every older instance here the role resume, and returns those that had another one.
+    /// Gives every older instance the role resume, and returns those here that had another one.
     fn demote_older(&mut self, newer: &Claim) -> Vec<Registration<L>> {
         let mut told = Vec::new();
+        for known in &mut self.hints {
+            if judge(&known.claim, newer) == Verdict::Supersedes {
+                known.claim.role = RegistrationRole::RESUME;
+            }
+        }
         for found in &mut self.registrations {
             if judge(&found.claim, newer) == Verdict::Supersedes
                 && found.claim.role != RegistrationRole::RESUME
@@ -190,20 +208,42 @@ impl<L: Clone, P, J> Presence<L, P, J> {
         told
     }
 
-    pub(super) fn take_hint(&mut self, mut hint: Hint, now_ms: u64) -> (Vec<P>, Vec<Registration<L>>) {
+    pub(super) fn take_hint(&mut self, mut hint: Hint, now_ms: u64) -> Hinted<L, P> {
         hint.claim.clamp_start(now_ms);
-        self.hints.retain(|known| {
-            !(known.broker == hint.broker && known.claim.instance == hint.claim.instance)
-                && judge(&known.claim, &hint.claim) != Verdict::Replaces
-        });
+        let is_of_same =
+            |known: &Hint| known.broker == hint.broker && known.claim.instance == hint.claim.instance;
+        self.hints.retain(|known| !is_of_same(known));
+        let known = || {
+            let here = self.registrations.iter().map(|found| &found.claim);
+            here.chain(self.hints.iter().map(|known| &known.claim))
+        };
+        if known().any(|known| judge(known, &hint.claim) == Verdict::OlderGeneration) {
+            // The Target has moved on from there already.
+            return Hinted { woken: Vec::new(), superseded: Vec::new(), moved: Vec::new() };
+        }
+        if known().any(|known| judge(known, &hint.claim) == Verdict::OlderInstance) {
+            hint.claim.role = RegistrationRole::RESUME;
+        }
+        self.hints.retain(|known| judge(&known.claim, &hint.claim) != Verdict::Replaces);
         if self.hints.len() >= REMOTE_PER_TARGET_MAX {
             self.hints.remove(0);
         }
         let superseded = self.demote_older(&hint.claim);
-        self.registrations.retain(|found| judge(&found.claim, &hint.claim) != Verdict::Replaces);
+        let moved: Vec<_> = self
+            .registrations
+            .extract_if(.., |found| judge(&found.claim, &hint.claim) == Verdict::Replaces)
+            .collect();
+        for gone in &moved {
+            self.forget_joins(gone.link_id);
+        }
         let woken = self.wake(&hint.claim);
         self.hints.push(hint);
-        (woken, superseded)
+        Hinted { woken, superseded, moved }
+    }
+
+    /// Gives up invites over a link that nobody may listen to any more: their opens ask elsewhere.
+    fn forget_joins(&mut self, link_id: LinkId) {
+        self.joins.retain(|join| join.link_id != link_id);
     }
 
     fn wake(&mut self, claim: &Claim) -> Vec<P> {

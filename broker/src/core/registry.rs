@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rc_proto::wire::{BrokerId, EndpointId, Generation, InstanceId, JoinSecret, PathId, limits};
 
-pub use super::presence::{Hint, LinkId, ParkId, Registering, Registration};
+pub use super::presence::{Hint, Hinted, LinkId, ParkId, Registering, Registration};
 use super::presence::{Parked, PendingJoin, Presence};
 use super::standing::Claim;
 
@@ -190,8 +190,8 @@ impl<L: Clone, P, J> Registry<L, P, J> {
         Some(parked.wake)
     }
 
-    /// Takes what a peer announced: returns the opens to wake and the local instances that it supersedes.
-    pub fn hint_came(&self, target: &EndpointId, hint: Hint, now_ms: u64) -> (Vec<P>, Vec<Registration<L>>) {
+    /// Takes what a peer announced. Late news of an instance that has moved on changes nothing.
+    pub fn hint_came(&self, target: &EndpointId, hint: Hint, now_ms: u64) -> Hinted<L, P> {
         let mut presence = self.targets.entry(target.clone()).or_default();
         let before = presence.registrations.len();
         let outcome = presence.take_hint(hint, now_ms);

@@ -245,7 +245,7 @@ fn a_registration_over_a_new_link_gives_up_the_invites_of_the_old_one() {
 }
 
 fn hint(broker: &str, claim: Claim) -> Hint {
-    Hint { broker: broker.parse().unwrap(), incarnation: Incarnation(1), claim }
+    Hint { broker: broker.parse().unwrap(), incarnation: Incarnation(1), claim, cost_us: 0 }
 }
 
 #[test]
@@ -254,8 +254,8 @@ fn an_announcement_wakes_a_parked_open_and_removal_compares_the_generation() {
     let target = target("pc-1");
     let (wake, _woken) = mpsc::channel();
     assert!(matches!(registry.find_or_park(&target, None, wake.clone()), Found::Parked { .. }));
-    let (woken, _) = registry.hint_came(&target, hint("us/b1", claim(1, 1, 2, P)), NOW);
-    assert_eq!(woken.len(), 1);
+    let hinted = registry.hint_came(&target, hint("us/b1", claim(1, 1, 2, P)), NOW);
+    assert_eq!(hinted.woken.len(), 1);
     registry.hint_left(&target, &hint("us/b1", claim(1, 1, 1, P)));
     let Found::Parked { hints, park } = registry.find_or_park(&target, None, wake) else { panic!() };
     assert_eq!(hints.len(), 1);
@@ -282,7 +282,66 @@ fn a_later_instance_elsewhere_supersedes_the_one_here() {
     let registry = Sut::new();
     let target = target("pc-1");
     stands(registry.register(&target, claim(1, 1, 1, P), LinkId(1), "a", 0, NOW));
-    let (_, superseded) = registry.hint_came(&target, hint("us/b1", claim(2, 2, 1, P)), NOW);
-    assert_eq!(superseded.len(), 1);
+    let hinted = registry.hint_came(&target, hint("us/b1", claim(2, 2, 1, P)), NOW);
+    assert_eq!(hinted.superseded.len(), 1);
     assert!(registry.find(&target, None).is_none());
 }
+
+#[test]
+fn an_older_generation_of_an_instance_does_not_replace_a_newer_one_in_another_role() {
+    let registry = Sut::new();
+    let target = target("pc-1");
+    stands(registry.register(&target, claim(1, 1, 5, P), LinkId(2), "new", 0, NOW));
+    let late = registry.register(&target, claim(1, 1, 3, S), LinkId(1), "old", 0, NOW);
+    assert!(matches!(late, Registering::Stale { .. }), "{late:?}");
+    assert_eq!(registry.find(&target, None).unwrap().link, "new");
+    stands(registry.register(&target, claim(1, 1, 6, S), LinkId(3), "newer", 0, NOW));
+    assert_eq!((registry.registration_count(), registry.find(&target, None).unwrap().link), (1, "newer"));
+}
+
+#[test]
+fn late_news_of_a_target_that_has_moved_on_is_not_believed() {
+    let registry = Sut::new();
+    let target = target("pc-1");
+    stands(registry.register(&target, claim(1, 1, 4, P), LinkId(1), "a", 0, NOW));
+    let hinted = registry.hint_came(&target, hint("us/b1", claim(1, 1, 3, P)), NOW);
+    assert!(hinted.moved.is_empty());
+    assert_eq!(registry.hints(&target, None).len(), 0);
+    registry.hint_came(&target, hint("us/b2", claim(1, 1, 6, S)), NOW);
+    registry.hint_came(&target, hint("us/b3", claim(1, 1, 5, S)), NOW);
+    let brokers: Vec<_> = registry.hints(&target, None).iter().map(|hint| hint.broker.to_string()).collect();
+    assert_eq!(brokers, ["us/b2"]);
+}
+
+#[test]
+fn a_superseded_instance_elsewhere_is_found_only_by_name_whatever_comes_first() {
+    for order in [[1, 2], [2, 1]] {
+        let registry = Sut::new();
+        let target = target("pc-1");
+        for instance in order {
+            let started = claim(instance, instance.into(), 1, P);
+            registry.hint_came(&target, hint(&format!("us/b{instance}"), started), NOW);
+        }
+        let brokers = |instance| {
+            let hints = registry.hints(&target, instance);
+            hints.iter().map(|hint| hint.broker.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(brokers(None), ["us/b2"], "{order:?}");
+        assert_eq!(brokers(Some(InstanceId([1; 16]))), ["us/b1"]);
+    }
+}
+
+#[test]
+fn a_target_that_moved_gives_up_its_invites_here() {
+    let registry: Registry<&'static str, mpsc::Sender<u32>, mpsc::Sender<u32>> = Registry::new();
+    let target = target("pc-1");
+    registry.register(&target, claim(1, 1, 1, P), LinkId(1), "old", 0, NOW);
+    let (handover, joined) = mpsc::channel();
+    assert!(registry.expect_join(&target, LinkId(1), path(1), JoinSecret([1; 16]), handover));
+    let hinted = registry.hint_came(&target, hint("us/b1", claim(1, 1, 2, P)), NOW);
+    assert_eq!(hinted.moved.len(), 1);
+    assert_eq!(joined.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+}
+
+#[path = "convergence_tests.rs"]
+mod convergence;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::locate::Answer;
-use super::{PeerLink, announcement};
+use super::{News, PeerLink, announcement};
 use crate::control::{tell_superseded, wake};
 use crate::core::alternates::PeerReport;
 use crate::core::registry::{Hint, Registration};
@@ -118,7 +118,12 @@ impl Running<'_> {
         let presence = &self.node.presence;
         for (target, known) in registrations.by_ref().take(INTRODUCED_AT_ONCE) {
             let Some(now) = presence.find(&target, Some(known.claim.instance)) else { continue };
-            let message = announcement(self.node.own.incarnation, &target, &now.claim, true);
+            let message = announcement(
+                self.node.own.incarnation,
+                &target,
+                &now.claim,
+                News::Here { cost_us: now.cost_us },
+            );
             stream.enqueue(&message.into())?;
         }
         Ok(())
@@ -215,6 +220,7 @@ impl Running<'_> {
             broker: self.peer.clone(),
             incarnation: announce.incarnation,
             claim: Claim::from(announce),
+            cost_us: announce.cost_us(),
         };
         if !announce.present {
             return node.presence.hint_left(&announce.target, &hint);
@@ -223,9 +229,12 @@ impl Running<'_> {
             return;
         }
         let claim = hint.claim.clone();
-        let (woken, superseded) = node.presence.hint_came(&announce.target, hint, unix_ms());
-        woken.into_iter().for_each(wake);
-        tell_superseded(node, &announce.target, &superseded, &claim);
+        let hinted = node.presence.hint_came(&announce.target, hint, unix_ms());
+        hinted.woken.into_iter().for_each(wake);
+        tell_superseded(node, &announce.target, &hinted.superseded, &claim);
+        for moved in &hinted.moved {
+            node.mesh.announce(node, &announce.target, &moved.claim, News::Left);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::links::SharedNode;
 use crate::node::lock;
 
 /// Time for one address to answer.
-const DIAL_MAX: Duration = Duration::from_secs(3);
+const DIAL_MAX: Duration = Duration::from_secs(2);
 /// Time for one dial with all its addresses and look-ups.
 const DIAL_ALL_MAX: Duration = Duration::from_secs(10);
 /// Distance of two look-ups of the seeds' names: short while nobody is linked.
@@ -126,12 +126,14 @@ async fn run_dial(node: SharedNode, dial: Dial) {
     };
     let now = node.now();
     let mut state = lock(&mesh.state);
+    let state = &mut *state;
     match greeting {
         Greeting::Ran if began.elapsed() >= PROVEN => {}
         Greeting::Own => state.dialling.handle_own(&dial.key, now),
-        Greeting::Ran | Greeting::Failed => state.dialling.handle_failed(&dial.key, now, &mut rand::rng()),
+        Greeting::Ran | Greeting::Failed => {
+            state.dialling.handle_failed(&dial.key, &state.members, now, &mut rand::rng());
+        }
     }
-    drop(state);
     mesh.changed.notify_one();
 }
 

@@ -128,6 +128,7 @@ async fn run(node: &SharedNode, stream: MessageStream<Leg>, up: LinkUp) -> Resul
     };
     let entry = node.event(Severity::Info, "mesh.linked").with_text("peer", &peer);
     node.record(entry.with_text("remote", link.remote).with("dialled", link.dialled));
+    node.mesh.judge_health(node);
     pool::refill(node, &peer);
     let mut running = Running { node, peer: &peer, link: &link, ping: None, pings: 0 };
     let outcome = running.serve(stream, outbox, &close).await;
@@ -168,10 +169,13 @@ fn stand(
     let mut state = lock(&mesh.state);
     match state.members.handle_linked(&up.peer, up.claim, up.hint, node.now()) {
         LinkDecision::Keep | LinkDecision::ReplaceExisting => {
-            if let Some(old) = state.links.insert(up.peer.clone(), link.clone()) {
-                old.close.cancel();
-            }
+            let old = state.links.insert(up.peer.clone(), link.clone());
             drop(state);
+            if let Some(old) = old {
+                old.close.cancel();
+                // What left while the old link died was never heard; the new one tells everything anew.
+                node.presence.peer_lost(&up.peer);
+            }
             mesh.changed.notify_one();
             Some(link)
         }
@@ -194,6 +198,7 @@ fn fall(node: &Node, peer: &BrokerId, number: u64) {
     node.presence.peer_lost(peer);
     mesh.changed.notify_one();
     node.record(node.event(Severity::Warn, "mesh.down").with_text("peer", peer));
+    mesh.judge_health(node);
 }
 
 /// An incarnation: random, never 0, so that it cannot be an endpoint's.

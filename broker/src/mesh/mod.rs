@@ -15,19 +15,22 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rc_daemon::events::Severity;
 use rc_proto::Moment;
 use rc_proto::mesh::{
     Dialling, Matrix, MemberHint, Members, MeshCounts, RouteRequest, locate as locate_rules,
 };
 use rc_proto::wire::codes::RegistrationRole;
 use rc_proto::wire::message::{Announce, CertificateRef, Message};
-use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation, limits};
 use rc_transport::{Connector, Credentials, Resolver};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::alternates::{self, Alternate, PeerReport};
+use crate::core::isolation::{Change, Isolation};
 use crate::core::registry::Hint;
+use crate::core::scores::Scores;
 use crate::core::search::Candidate;
 use crate::core::standing::Claim;
 use crate::node::{Node, lock, micros};
@@ -57,6 +60,18 @@ pub enum Seed {
         /// Where it is.
         address: SocketAddr,
     },
+}
+
+/// What is announced of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It stands here.
+    Here {
+        /// Round trip to the Target, µs.
+        cost_us: u32,
+    },
+    /// It stands here no more.
+    Left,
 }
 
 /// One peer's link.
@@ -109,6 +124,7 @@ struct State {
     matrix: Matrix,
     dialling: Dialling,
     links: BTreeMap<BrokerId, PeerLink>,
+    isolation: Isolation,
 }
 
 /// The mesh of one broker.
@@ -120,6 +136,7 @@ pub(crate) struct Mesh {
     resolver: Arc<Resolver>,
     pool: pool::Pool,
     queries: locate::Queries,
+    pub(crate) scores: Mutex<Scores>,
     next_link: AtomicU64,
     /// Wakes the dialling task.
     changed: Notify,
@@ -137,6 +154,7 @@ impl Mesh {
             matrix: Matrix::default(),
             dialling: Dialling::default(),
             links: BTreeMap::new(),
+            isolation: Isolation::default(),
         };
         Self {
             own,
@@ -146,6 +164,7 @@ impl Mesh {
             resolver,
             pool: pool::Pool::default(),
             queries: locate::Queries::default(),
+            scores: Mutex::default(),
             next_link: AtomicU64::new(1),
             changed: Notify::new(),
         }
@@ -170,6 +189,27 @@ impl Mesh {
         lock(&self.state).members.counts(now)
     }
 
+    /// Looks whether this broker sees enough of the mesh, and says so when that has changed.
+    pub(crate) fn judge_health(&self, node: &Node) {
+        let now = node.now();
+        let mut state = lock(&self.state);
+        let is_healthy = state.members.is_healthy(now);
+        let change = state.isolation.handle_health(is_healthy, now);
+        let counts = state.members.counts(now);
+        drop(state);
+        let entry = match change {
+            Some(Change::Isolated) => node.event(Severity::Warn, "mesh.isolated"),
+            Some(Change::Whole) => node.event(Severity::Info, "mesh.whole"),
+            None => return,
+        };
+        node.record(entry.with("linked", counts.up).with("counted", counts.counted));
+    }
+
+    /// When a Target with this share of the spread is advised to move, from now.
+    pub(crate) fn move_after(&self, share: u16, now: Moment) -> Option<Duration> {
+        lock(&self.state).isolation.move_after(share, now)
+    }
+
     pub(crate) fn linked_count(&self) -> usize {
         lock(&self.state).links.len()
     }
@@ -189,6 +229,20 @@ impl Mesh {
         alternates::ranked(&self.own, state.members.linked().filter_map(alternate).collect())
     }
 
+    /// The same, and then those that are out of sight from here: they may be in sight of an endpoint.
+    pub(crate) fn alternates_anyhow(&self, now: Moment) -> Vec<(BrokerId, String)> {
+        let mut alternates = self.alternates();
+        let state = lock(&self.state);
+        let missed = state.members.unlinked().filter(|(id, hint)| {
+            !hint.name.is_empty()
+                && hint.name.len() <= limits::TEXT_BYTES_MAX
+                && state.members.is_missed(id, now)
+        });
+        alternates.extend(missed.map(|(id, hint)| (id.clone(), hint.name.clone())));
+        alternates.truncate(limits::ALTERNATES_MAX);
+        alternates
+    }
+
     /// The measured round trip to a peer in µs, 0 when there is none.
     pub(crate) fn round_trip_us(&self, peer: &BrokerId) -> u32 {
         lock(&self.state).links.get(peer).map_or(0, PeerLink::round_trip_us)
@@ -200,7 +254,8 @@ impl Mesh {
         let candidate = |hint: &Hint| {
             let link = state.links.get(&hint.broker).filter(|link| link.incarnation == hint.incarnation)?;
             let (broker, role) = (hint.broker.clone(), hint.claim.role);
-            Some(Candidate { broker, role, cost_us: link.round_trip_us() })
+            let cost_us = link.round_trip_us().saturating_add(hint.cost_us);
+            Some(Candidate { broker, role, cost_us })
         };
         hints.iter().filter_map(candidate).collect()
     }
@@ -229,8 +284,8 @@ impl Mesh {
     }
 
     /// Tells every peer that a registration came or went.
-    pub(crate) fn announce(&self, node: &Node, target: &EndpointId, claim: &Claim, present: bool) {
-        let message = announcement(node.own.incarnation, target, claim, present);
+    pub(crate) fn announce(&self, node: &Node, target: &EndpointId, claim: &Claim, news: News) {
+        let message = announcement(node.own.incarnation, target, claim, news);
         self.send_all(&message.into());
     }
 
@@ -262,16 +317,20 @@ pub(crate) fn hedge_after(round_trip_us: u32) -> Duration {
     (Duration::from_micros(round_trip_us.into()) * 2 + added).max(shortest)
 }
 
-fn announcement(incarnation: Incarnation, target: &EndpointId, claim: &Claim, present: bool) -> Announce {
-    Announce {
+fn announcement(incarnation: Incarnation, target: &EndpointId, claim: &Claim, news: News) -> Announce {
+    let announce = Announce {
         incarnation,
         target: target.clone(),
         instance: claim.instance,
         instance_started_ms: claim.started_ms,
         generation: claim.generation,
         role: claim.role,
-        present,
+        present: news != News::Left,
         ext: Ext::none(),
+    };
+    match news {
+        News::Here { cost_us } => announce.with_cost(cost_us),
+        News::Left => announce,
     }
 }
 

@@ -1,9 +1,13 @@
 //! Bytes that came behind OpenPath or MeshOpen before the path is open: the end-to-end ClientHello.
 
+use std::sync::Arc;
+
 use rc_proto::wire::limits::EARLY_BYTES_MAX;
 use rc_transport::Leg;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
+
+use crate::relay::PathMeter;
 
 /// Why a leg is of no more use while its path is being opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,7 @@ pub(super) enum NearGone {
 /// Collects early bytes from the near leg.
 pub(super) struct EarlyBytes {
     bytes: watch::Sender<Vec<u8>>,
+    meter: Arc<PathMeter>,
 }
 
 /// Sees the early bytes as they come.
@@ -30,11 +35,12 @@ impl EarlyBytes {
     ///
     /// # Errors
     /// When that is too much already.
-    pub(super) fn new(first: Vec<u8>) -> Result<Self, NearGone> {
+    pub(super) fn new(first: Vec<u8>, meter: Arc<PathMeter>) -> Result<Self, NearGone> {
         if first.len() > EARLY_BYTES_MAX {
             return Err(NearGone::TooMuch);
         }
-        Ok(Self { bytes: watch::Sender::new(first) })
+        meter.hold(first.len());
+        Ok(Self { bytes: watch::Sender::new(first), meter })
     }
 
     pub(super) fn view(&self) -> EarlyView {
@@ -54,6 +60,7 @@ impl EarlyBytes {
                 bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
                 length = bytes.len();
             });
+            self.meter.hold(count);
             if length > EARLY_BYTES_MAX {
                 return NearGone::TooMuch;
             }
@@ -63,6 +70,12 @@ impl EarlyBytes {
     /// What came after the first `sent` bytes.
     pub(super) fn rest(&self, sent: usize) -> Vec<u8> {
         self.bytes.borrow().get(sent..).unwrap_or_default().to_vec()
+    }
+}
+
+impl Drop for EarlyBytes {
+    fn drop(&mut self) {
+        self.meter.release(self.bytes.borrow().len());
     }
 }
 

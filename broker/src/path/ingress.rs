@@ -1,5 +1,6 @@
 //! An OpenPath at the broker that the Controller dialled: limits, ticket, and the search for the Target.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::wire::EndpointId;
@@ -21,7 +22,7 @@ use crate::core::registry::Settled;
 use crate::core::routing::check_named_route;
 use crate::core::search::{Search, Step, View};
 use crate::links::SharedNode;
-use crate::node::{lock, millis};
+use crate::node::{lock, millis_up};
 
 /// Time for a control link that takes no more messages to leave the registry.
 const LEAVING: Duration = Duration::from_millis(50);
@@ -45,7 +46,10 @@ pub(super) async fn serve(
     };
     let admitted = admit(&node, &controller, &near, &open)
         .and_then(|()| PathGuard::begin(&node, request.clone(), near.peer().certificate.clone()))
-        .and_then(|guard| EarlyBytes::new(behind).map(|early| (guard, early)).map_err(|_| too_much_early()));
+        .and_then(|guard| {
+            let early = EarlyBytes::new(behind, Arc::clone(&guard.handle.meter));
+            Ok((guard, early.map_err(|_| too_much_early())?))
+        });
     let (guard, early) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(&node, near, path_id, refusal).await,
@@ -78,7 +82,7 @@ fn admit(node: &SharedNode, controller: &EndpointId, near: &Leg, open: &OpenPath
     let admitted = lock(&node.admission).admit_open(controller, open.purpose, node.now());
     if let Err(slot) = admitted {
         let refusal = Refusal::new(PathFailure::RETRY_AFTER, "more opens than are admitted now");
-        return Err(Refusal { retry_after_ms: millis(slot), ..refusal });
+        return Err(Refusal { retry_after_ms: millis_up(slot), ..refusal });
     }
     judge_ticket(node, &node.controller_id(controller), &near.peer().certificate, open)?;
     check_named_route(&node.own.id, &open.route)

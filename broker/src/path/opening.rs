@@ -137,7 +137,11 @@ pub(super) async fn refuse(node: &Node, mut leg: Leg, path_id: PathId, refusal: 
         path_id,
         code: refusal.code,
         retry_after_ms: refusal.retry_after_ms,
-        alternates: if refusal.code.is_final_for_new() { Vec::new() } else { node.alternates() },
+        alternates: match refusal.code {
+            PathFailure::ISOLATED => node.mesh.alternates_anyhow(node.now()),
+            code if code.is_final_for_new() => Vec::new(),
+            _ => node.alternates(),
+        },
         ext: Ext::none(),
     };
     let Ok(bytes) = Message::from(failed).to_bytes() else { return };

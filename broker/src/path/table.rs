@@ -1,5 +1,6 @@
 //! The path table with the handles by which running paths are stopped and measured.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl PathHandle {
 #[derive(Debug)]
 pub(crate) struct Paths {
     table: Mutex<PathTable<PathHandle>>,
-    pub(super) waiting: WaitingLegs,
+    pub(crate) waiting: WaitingLegs,
 }
 
 impl Paths {
@@ -93,6 +94,11 @@ impl Paths {
 
     pub(crate) fn count(&self) -> usize {
         lock(&self.table).len()
+    }
+
+    /// Bytes that are held for legs that do not take them yet.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        lock(&self.table).entries().map(|entry| entry.handle.meter.held.load(Ordering::Relaxed)).sum()
     }
 
     /// A copy of all.

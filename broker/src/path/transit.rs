@@ -1,5 +1,6 @@
 //! A MeshOpen from another broker: the Target must be here, or the route names the next hop.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rc_proto::wire::codes::PathFailure;
@@ -45,7 +46,8 @@ pub(super) async fn serve(
             PathGuard::begin(&node, path.clone(), controller_certificate.clone()).map(|guard| (hop, guard))
         })
         .and_then(|(hop, guard)| {
-            let early = EarlyBytes::new(behind).map_err(|_| too_much_early())?;
+            let early = EarlyBytes::new(behind, Arc::clone(&guard.handle.meter));
+            let early = early.map_err(|_| too_much_early())?;
             Ok((hop, guard, early))
         });
     let (hop, guard, early) = match admitted {

@@ -22,7 +22,7 @@ pub(super) enum WaitingLimit {
 
 /// The legs that wait.
 #[derive(Debug)]
-pub(super) struct WaitingLegs {
+pub(crate) struct WaitingLegs {
     limit: usize,
     waiting: Mutex<Waiting>,
 }
@@ -44,6 +44,11 @@ impl WaitingLegs {
     /// None waits, and `limit` may.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, waiting: Mutex::default() }
+    }
+
+    /// How many wait.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.waiting).total
     }
 
     /// A leg of `peer` waits from now on.

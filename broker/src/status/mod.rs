@@ -47,6 +47,14 @@ pub struct UsageStatus {
     pub registrations: usize,
     /// Control links.
     pub control_links: usize,
+    /// Proven connections that have not said yet what they are for.
+    pub waiting_legs: usize,
+    /// Targets of which anything is known: registrations, announcements, opens that wait, invites.
+    pub tracked_targets: usize,
+    /// Tasks that run.
+    pub tasks: usize,
+    /// Bytes of paths that are held because their next leg does not take them yet.
+    pub held_bytes: u64,
 }
 
 /// The mesh as this broker sees it.

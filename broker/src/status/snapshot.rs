@@ -25,6 +25,10 @@ pub(crate) fn status(node: &Node, listening: &[SocketAddr]) -> Status {
             paths: usage.paths,
             registrations: usage.registrations,
             control_links: usage.control_links,
+            waiting_legs: node.paths.waiting.count(),
+            tracked_targets: node.presence.tracked_count(),
+            tasks: node.lifetime.tasks.len(),
+            held_bytes: node.paths.held_bytes(),
         },
         mesh: MeshStatus {
             healthy: node.mesh.is_healthy(now),

@@ -177,6 +177,16 @@ impl Endpoint {
         Control { stream, welcome }
     }
 
+    /// The answer to a probe, which needs no Hello.
+    pub(crate) async fn probe(&self, broker: &RunningBroker) -> rc_proto::wire::message::Pong {
+        let mut stream = MessageStream::over(self.dial(broker, Alpn::Control).await);
+        stream.send(&Ping { nonce: 7, ext: Ext::none() }.into()).await.unwrap();
+        match within(stream.recv()).await.unwrap() {
+            Some(Message::Pong(pong)) => pong,
+            other => panic!("no pong but {other:?}"),
+        }
+    }
+
     /// A control link over which this Target is registered as primary.
     pub(crate) async fn registered(&self, broker: &RunningBroker) -> Control {
         let mut control = self.control(broker).await;

@@ -10,7 +10,7 @@
 //! dialling.handle_resolved("seeds.example:443", &addresses);
 //! while let Some(dial) = dialling.poll_dial(&members, now) { spawn it }
 //! linked → dialling.handle_linked(&dial.key, &peer)    own id → handle_own(&dial.key, now)
-//! failed → dialling.handle_failed(&dial.key, now, &mut rng)
+//! failed → dialling.handle_failed(&dial.key, &members, now, &mut rng)
 //! ```
 
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub const CONTACTS_MAX: usize = 256;
 pub const IN_FLIGHT_MAX: usize = 16;
 /// First and longest back-off.
 pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The longest back-off towards a broker that was linked lately: after a partition the mesh is whole again soon.
+pub const MISSED_BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long a contact that is this broker itself is left alone.
 pub const OWN_REST: Duration = Duration::from_secs(600);
 
@@ -124,9 +126,15 @@ impl Dialling {
     }
 
     /// The dial failed.
-    pub fn handle_failed(&mut self, key: &DialKey, now: Moment, rng: &mut impl Rng) {
+    pub fn handle_failed(&mut self, key: &DialKey, members: &Members, now: Moment, rng: &mut impl Rng) {
         if let Some(place) = self.places.get_mut(key) {
             let (base, longest) = BACKOFF;
+            let owner = match key {
+                DialKey::Member { broker } => Some(broker),
+                DialKey::Contact { .. } => place.owner.as_ref(),
+            };
+            let is_missed = owner.is_some_and(|owner| members.is_missed(owner, now));
+            let longest = if is_missed { MISSED_BACKOFF_MAX } else { longest };
             let factor = 2_u32.checked_pow(place.failures).unwrap_or(u32::MAX);
             let span = base.saturating_mul(factor).min(longest);
             place.in_flight = false;

@@ -233,6 +233,14 @@ impl Members {
         self.members.get(peer).is_some_and(|member| matches!(member.presence, Presence::Linked { .. }))
     }
 
+    /// Whether `peer` was linked lately, and is not now although it did not leave.
+    pub fn is_missed(&self, peer: &BrokerId, now: Moment) -> bool {
+        self.members.get(peer).is_some_and(|member| match member.presence {
+            Presence::Down { since } => now.since(since) <= COUNTED,
+            Presence::Heard { .. } | Presence::Linked { .. } | Presence::Left { .. } => false,
+        })
+    }
+
     /// The incarnation of `peer`'s process that is linked now.
     pub fn linked_incarnation(&self, peer: &BrokerId) -> Option<Incarnation> {
         self.members.get(peer).and_then(|member| match &member.presence {

@@ -252,11 +252,28 @@ fn a_failed_dial_backs_off_to_half_a_minute_and_never_gives_up() {
     let mut now = at(0);
     for attempt in 0..200 {
         let dial = dials(&mut dialling, &members, now).pop().expect("it is due");
-        dialling.handle_failed(&dial.key, now, &mut rng);
+        dialling.handle_failed(&dial.key, &members, now, &mut rng);
         let next = dialling.poll_timeout(now).unwrap();
         let wait = next.since(now);
         assert!(wait >= ms(250) && wait <= ms(30_250), "attempt {attempt}: {wait:?}");
         assert_eq!(dials(&mut dialling, &members, at(0)), []);
+        now = next;
+    }
+}
+
+#[test]
+fn a_broker_that_was_linked_lately_is_tried_again_within_a_few_seconds() {
+    let mut members = Members::new(id("own"));
+    members.handle_linked(&id("peer"), claim(1, false), hint(1), at(0));
+    members.handle_link_lost(&id("peer"), at(0));
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut dialling = Dialling::default();
+    let mut now = at(0);
+    while now < minutes(10) {
+        let dial = dials(&mut dialling, &members, now).pop().expect("it is due");
+        dialling.handle_failed(&dial.key, &members, now, &mut rng);
+        let next = dialling.poll_timeout(now).unwrap();
+        assert!(next.since(now) <= ms(2_250), "{:?} at {now:?}", next.since(now));
         now = next;
     }
 }

@@ -83,6 +83,41 @@ pub struct Pong {
     pub ext: Ext,
 }
 
+/// Tag of a [`Pong`]'s extension that tells how much of the mesh the broker sees: peers linked and peers that count, a
+/// big-endian u16 each.
+const PONG_PEERS_TAG: u16 = 1;
+/// Tag of a [`Pong`]'s extension that advises the Target to move, in big-endian u32 ms from now.
+const PONG_MOVE_TAG: u16 = 2;
+
+impl Pong {
+    /// Tells how many peers the broker is linked to, of how many that count.
+    #[must_use]
+    pub fn with_peers(mut self, linked: u16, counted: u16) -> Self {
+        let value = [linked.to_be_bytes(), counted.to_be_bytes()].concat();
+        self.ext.0.push((PONG_PEERS_TAG, value));
+        self
+    }
+
+    /// How many peers the broker is linked to, of how many that count; `None` when it does not tell.
+    pub fn peers(&self) -> Option<(u16, u16)> {
+        let [a, b, c, d] = self.ext.value(PONG_PEERS_TAG)?.try_into().ok()?;
+        Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    }
+
+    /// Advises the Target to move so many ms from now: the broker is isolated. Only to one that the Target measured,
+    /// that takes it and that is linked to more peers.
+    #[must_use]
+    pub fn advising_to_move(mut self, after_ms: u32) -> Self {
+        self.ext.0.push((PONG_MOVE_TAG, after_ms.to_be_bytes().to_vec()));
+        self
+    }
+
+    /// The advice to move, in ms from now; `None` when there is none. An earlier one no longer holds then.
+    pub fn move_after_ms(&self) -> Option<u32> {
+        self.ext.value(PONG_MOVE_TAG)?.try_into().ok().map(u32::from_be_bytes)
+    }
+}
+
 /// A Target says that it can be reached here.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Register {
@@ -194,6 +229,26 @@ pub struct ScoreReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pong_tells_what_the_broker_sees_and_advises_to_move() {
+        let pong = Pong {
+            nonce: 1,
+            broker: "in/b".parse().unwrap(),
+            incarnation: Incarnation(1),
+            load: 0,
+            paths: 0,
+            accepting: true,
+            drain_deadline_ms: None,
+            mesh_healthy: false,
+            ext: Ext::none(),
+        };
+        assert_eq!((pong.peers(), pong.move_after_ms()), (None, None));
+        let told = pong.with_peers(2, 500).advising_to_move(59_999);
+        assert_eq!((told.peers(), told.move_after_ms()), (Some((2, 500)), Some(59_999)));
+        let short = Pong { ext: Ext(vec![(PONG_PEERS_TAG, vec![1]), (PONG_MOVE_TAG, vec![])]), ..told };
+        assert_eq!((short.peers(), short.move_after_ms()), (None, None));
+    }
 
     #[test]
     fn a_drain_that_is_passed_on_names_the_peer_that_stops() {

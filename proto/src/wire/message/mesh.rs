@@ -67,6 +67,24 @@ pub struct Announce {
     pub ext: Ext,
 }
 
+/// Tag of an [`Announce`]'s extension that tells the round trip to the Target, big-endian u32 µs.
+const ANNOUNCE_COST_TAG: u16 = 1;
+
+impl Announce {
+    /// Tells the round trip from the sender to the Target, in µs.
+    #[must_use]
+    pub fn with_cost(mut self, cost_us: u32) -> Self {
+        self.ext.0.push((ANNOUNCE_COST_TAG, cost_us.to_be_bytes().to_vec()));
+        self
+    }
+
+    /// The round trip from the sender to the Target in µs, 0 when it does not tell.
+    pub fn cost_us(&self) -> u32 {
+        let told = self.ext.value(ANNOUNCE_COST_TAG).and_then(|value| value.try_into().ok());
+        told.map_or(0, u32::from_be_bytes)
+    }
+}
+
 /// One member of the mesh, as the sender knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct PeerEntry {
