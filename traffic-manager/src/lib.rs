@@ -7,6 +7,7 @@
 //! | [`monitor`] | PURE machine of endpoint health, and the driver that probes brokers |
 //! | [`zone`] | the served zones: apex, profile names, static names |
 //! | [`server`] | DNS over UDP and TCP |
+//! | [`maps`] | the operator's tables of where askers are |
 //! | [`config`] | the knob table and the checked configuration |
 //! | `command`, `running`, `admin` | command line, life of the process, admin socket |
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod admin;
 mod command;
 pub mod config;
 pub mod decide;
+pub mod maps;
 pub mod monitor;
 mod name;
 mod running;

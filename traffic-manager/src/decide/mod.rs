@@ -16,12 +16,14 @@
 //! | `profile`, `options` | profiles and endpoints, as configured |
 //! | `snapshot`, `status`, `directive` | the states of everything, from what is observed and ordered |
 //! | `region`, `place`, `ranges`, `geo_database` | where askers and endpoints are |
+//! | `learned` | round trips that clients reported |
 //! | `pool`, `query`, `multi_value` | the choice |
 
 mod answer;
 mod countries;
 mod directive;
 mod geo_database;
+mod learned;
 mod multi_value;
 mod options;
 mod place;
@@ -37,6 +39,7 @@ mod trace;
 pub use answer::{Answer, AskedType, Asker, ClientSubnet, Decision};
 pub use directive::{Directive, Directives, UnknownDirective};
 pub use geo_database::{GeoDatabase, GeoDatabaseError};
+pub use learned::{Learned, LearnedLimits};
 pub use options::{AllDown, Draw, NoMatch, ProfileOptions, RecordType, Watermarks};
 pub use place::{Distances, EmptyLocation, Geography, Latency, Location, Maps, RoundTrips};
 pub use profile::{
