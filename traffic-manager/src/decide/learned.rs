@@ -91,9 +91,10 @@ impl Learned {
         entry.heard = now;
         self.by_age.insert((now, network));
         for (location, ms) in sound {
+            let is_full = entry.averages.len() >= LOCATIONS_MAX;
             match entry.averages.get_mut(location) {
                 Some(average) => average.add(ms, now),
-                None if entry.averages.len() < LOCATIONS_MAX => {
+                None if !is_full => {
                     let first = Average { value: ms * PARTS, samples: 1, measured: now };
                     entry.averages.insert(location.clone(), first);
                 }
