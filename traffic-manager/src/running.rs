@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Administration, Inventory};
 use crate::config::{BINARY, Config};
 use crate::decide::{Directives, EndpointStatus};
+use crate::maps::MapProblem;
 use crate::monitor::{Driver, LatestSnapshot, Monitor, MonitorEvent, MonitorHandle, NetworkProber};
-use crate::server::{Counters, DnsServer, LatestServing, Listening, Serving};
+use crate::server::{Counters, DnsServer, LatestMaps, LatestServing, Listening, Serving};
 
 /// Health changes that wait to be recorded; more are dropped, the snapshot has them all.
 const HEALTH_EVENTS_MAX: usize = 1024;
@@ -51,7 +52,10 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
     });
     let snapshot = LatestSnapshot::new(Arc::clone(&config.zones), Directives::default());
     let monitor = start_monitor(&config, &snapshot, &inventory, &events, &tasks, &stop)?;
+    let maps = LatestMaps::default();
+    maps.store(config.maps.load().map_err(|problems| map_failure(&problems))?);
     let serving = Serving::new(Arc::clone(&config.zones), snapshot.clone(), Arc::clone(&inventory.counters))
+        .with_maps(maps)
         .with_nsid(config.nsid.as_deref());
     let serving = LatestServing::new(serving);
     let server = DnsServer::start_with(listening, &serving, config.server).map_err(|error| usage(&error))?;
@@ -77,6 +81,12 @@ pub(crate) async fn run(config: Config) -> Result<ExitStatus, Failure> {
         Ok(()) => Ok(shutdown.exit_status()),
         Err(error) => Err(Failure::new(ExitStatus::Internal, error, "serving DNS", "start it again")),
     }
+}
+
+/// Every problem of every table, as one failure.
+fn map_failure(problems: &[MapProblem]) -> Failure {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::new(ExitStatus::Usage, texts.join("\n"), "reading the tables of askers", "correct these lines")
 }
 
 /// Starts to probe, when there is something to probe.

@@ -163,7 +163,7 @@ impl<'s> Reader<'s> {
     fn source_of(&self, concrete: &str) -> Source {
         let tree = &self.settings.tree;
         let entry = || {
-            let (_, table) = self.inside.as_ref()?;
+            let (table, _) = concrete.rsplit_once('.')?;
             let (array, index) = table.strip_suffix(']')?.rsplit_once('[')?;
             tree.arrays.get(array)?.get(index.parse::<usize>().ok()?)
         };

@@ -4,8 +4,16 @@ use rc_daemon::config::{Kind, Knob};
 
 use super::BINARY;
 
-/// The methods of Azure Traffic Manager. Only the first is in this version.
+/// The methods of Azure Traffic Manager.
 const METHODS: &[&str] = &["MultiValue", "Priority", "Weighted", "Performance", "Geographic", "Subnet"];
+/// How endpoints can be probed.
+const PROTOCOLS: &[&str] = &["broker", "HTTP", "HTTPS", "TCP"];
+/// What a profile's records can be bound to.
+const RECORD_TYPES: &[&str] = &["A", "AAAA", "CNAME"];
+/// What an endpoint is.
+const ENDPOINT_KINDS: &[&str] = &["external", "azure"];
+/// What Subnet routing answers when nothing matches.
+const NO_MATCH: &[&str] = &["nodata", "nxdomain"];
 
 /// The knob table.
 pub const KNOBS: &[Knob] = &[
@@ -60,6 +68,30 @@ pub const KNOBS: &[Knob] = &[
         .range("1", "16384")
         .too_small("with many dead endpoints probes start late, and faults are noticed late")
         .too_large("needs as many file descriptors"),
+    Knob::new(
+        "azure.strict",
+        Kind::Bool,
+        "false",
+        "Whether only what Azure Traffic Manager takes is taken: intervals of 30 s and 10 s with their timeouts, public \
+         addresses, 200 endpoints in a profile.",
+    ),
+    // Where askers are.
+    Knob::optional("maps.latency", Kind::Path, "Round trips by range of askers, CSV: `<range>,<location>,<ms>`."),
+    Knob::optional(
+        "maps.nearest",
+        Kind::Path,
+        "The nearest location by range of askers or part of the world, CSV: `<range or region>,<location>`.",
+    ),
+    Knob::optional(
+        "maps.round_trips",
+        Kind::Path,
+        "Round trips between locations in ms, CSV with a head line; those between cloud regions when unset.",
+    ),
+    Knob::optional(
+        "maps.geography",
+        Kind::Path,
+        "The part of the world by range of askers: a database in MaxMind's format (.mmdb), or CSV: `<range>,<region>`.",
+    ),
     // Zones.
     Knob::required(
         "zone[].name",
@@ -97,6 +129,18 @@ pub const KNOBS: &[Knob] = &[
     Knob::optional("record[].ttl", Kind::Integer, "How long they may be cached; the zone's ttl when unset.")
         .unit("seconds")
         .range("0", "2147483647"),
+    // Aliases.
+    Knob::required("alias[].name", Kind::Text, "Another name for something, in one of the zones."),
+    Knob::required("alias[].target", Kind::Text, "What it stands for: a name here or elsewhere."),
+    Knob::optional("alias[].ttl", Kind::Integer, "How long it may be cached; the zone's ttl when unset. A flattened one has its profile's.")
+        .unit("seconds")
+        .range("0", "2147483647"),
+    Knob::new(
+        "alias[].flatten",
+        Kind::Bool,
+        "false",
+        "Whether it answers the addresses of the target, which is a profile, in place of its name; works at a zone's apex.",
+    ),
     // Profiles.
     Knob::required(
         "profile[].name",
@@ -119,6 +163,82 @@ pub const KNOBS: &[Knob] = &[
     .unit("addresses")
     .range("1", "10")
     .too_small("clients have nothing to choose from"),
+    Knob::optional(
+        "profile[].record_type",
+        Kind::Choice(RECORD_TYPES),
+        "The one type of record that it answers; its endpoints have to fit, and it cannot change while it is served.",
+    ),
+    Knob::new(
+        "profile[].no_match",
+        Kind::Choice(NO_MATCH),
+        "nodata",
+        "What Subnet routing answers when no range matches: that there are no records, or that there is no such name.",
+    ),
+    Knob::new(
+        "profile[].all_down",
+        Kind::Text,
+        "all",
+        "Beyond Azure. What is answered when no endpoint is available: `all` endpoints, `nodata`, `nxdomain`, or the \
+         address or name given.",
+    ),
+    Knob::new(
+        "profile[].min_healthy",
+        Kind::Integer,
+        "0",
+        "Beyond Azure. With a smaller share of available endpoints than this, all are answered, so that the rest does not \
+         drown; 0: never.",
+    )
+    .unit("percent")
+    .range("0", "100")
+    .too_large("dead endpoints are answered although others live"),
+    Knob::new(
+        "profile[].weighted",
+        Kind::Bool,
+        "false",
+        "Beyond Azure. Whether MultiValue draws endpoints in proportion to their weights.",
+    ),
+    Knob::optional(
+        "profile[].shed_from",
+        Kind::Integer,
+        "Beyond Azure. MultiValue draws by free capacity, and leaves out endpoints by chance from this load on.",
+    )
+    .unit("per mille")
+    .range("0", "1000"),
+    Knob::optional(
+        "profile[].shed_at",
+        Kind::Integer,
+        "Beyond Azure. From this load on MultiValue leaves an endpoint out while another has less; needs shed_from.",
+    )
+    .unit("per mille")
+    .range("1", "1000"),
+    Knob::optional(
+        "profile[].subset",
+        Kind::Integer,
+        "Beyond Azure. Each network of askers (/24, /56) gets MultiValue answers from so many endpoints, always the same \
+         while they live; others get others.",
+    )
+    .unit("endpoints")
+    .range("1", "1000")
+    .too_small("a fault of one endpoint leaves its networks with few"),
+    Knob::new(
+        "profile[].protocol",
+        Kind::Choice(PROTOCOLS),
+        "broker",
+        "How its endpoints are probed: `broker` asks a broker's data path with our own certificate.",
+    ),
+    Knob::optional("profile[].probe_path", Kind::Text, "The path that HTTP and HTTPS ask for; required for these, and for no other."),
+    Knob::new(
+        "profile[].probe_headers",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Headers of HTTP and HTTPS probes, `Name: value`, at most 8.",
+    ),
+    Knob::new(
+        "profile[].expected_status",
+        Kind::List(&Kind::Text),
+        "[\"200\"]",
+        "Status codes of HTTP and HTTPS that count as healthy: codes or ranges such as `200-299`, at most 8.",
+    ),
     Knob::new("profile[].probe_port", Kind::Integer, "443", "The TCP port that probes dial.")
         .range("1", "65535"),
     Knob::new(
@@ -130,8 +250,12 @@ pub const KNOBS: &[Knob] = &[
     .range("100ms", "1h")
     .too_small("costs brokers a handshake each")
     .too_large("a dead broker stays in the answers for longer"),
-    Knob::new("profile[].timeout", Kind::Duration, "10s", "How long a probe may take; at most the interval.")
-        .range("50ms", "1h")
+    Knob::optional(
+        "profile[].timeout",
+        Kind::Duration,
+        "How long a probe may take, at most the interval; nine tenths of the interval, and at most 10 s, when unset.",
+    )
+    .range("50ms", "1h")
         .too_small("a far or busy broker counts as dead")
         .too_large("a frozen broker stays in the answers for longer"),
     Knob::new(
@@ -160,7 +284,51 @@ pub const KNOBS: &[Knob] = &[
     // Endpoints.
     Knob::required("endpoint[].profile", Kind::Text, "Name of the profile that it belongs to."),
     Knob::required("endpoint[].name", Kind::Text, "Its name in status and events."),
-    Knob::required("endpoint[].address", Kind::Text, "The IP address that answers give."),
+    Knob::new("endpoint[].kind", Kind::Choice(ENDPOINT_KINDS), "external", "Whether it is a service of Azure, or any other."),
+    Knob::optional("endpoint[].address", Kind::Text, "The IP address that answers give; this, target or nested."),
+    Knob::optional("endpoint[].target", Kind::Text, "The DNS name that answers give (CNAME)."),
+    Knob::optional("endpoint[].nested", Kind::Text, "Name of the profile whose answer is given."),
+    Knob::new(
+        "endpoint[].min_children",
+        Kind::Integer,
+        "1",
+        "Available endpoints that a nested profile needs to be used.",
+    )
+    .unit("endpoints")
+    .range("0", "100000"),
+    Knob::new("endpoint[].min_children_ipv4", Kind::Integer, "0", "The same for endpoints that give IPv4.")
+        .unit("endpoints")
+        .range("0", "100000"),
+    Knob::new("endpoint[].min_children_ipv6", Kind::Integer, "0", "The same for endpoints that give IPv6.")
+        .unit("endpoints")
+        .range("0", "100000"),
+    Knob::optional(
+        "endpoint[].priority",
+        Kind::Integer,
+        "Priority: the available endpoint with the lowest is answered; the order of the file when unset for all.",
+    )
+    .range("1", "1000"),
+    Knob::new("endpoint[].weight", Kind::Integer, "1", "Weighted: its share of the answers.").range("1", "1000"),
+    Knob::optional("endpoint[].location", Kind::Text, "Performance: where it is, such as `west-europe`."),
+    Knob::new(
+        "endpoint[].regions",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Geographic: whose askers it gets: `WORLD`, groups such as `GEO-EU`, countries such as `IE`, states such as `US-CA`.",
+    ),
+    Knob::new(
+        "endpoint[].subnets",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Subnet: whose askers it gets: `192.0.2.0/24`, `192.0.2.3-192.0.2.9` or `192.0.2.3`. They come before the method \
+         of Performance and Geographic profiles.",
+    ),
+    Knob::new(
+        "endpoint[].probe_headers",
+        Kind::List(&Kind::Text),
+        "[]",
+        "Headers of its HTTP and HTTPS probes, `Name: value`; they come before the profile's of the same name.",
+    ),
     Knob::new("endpoint[].enabled", Kind::Bool, "true", "Whether it is probed and answered at all."),
     Knob::new(
         "endpoint[].always_serve",

@@ -2,9 +2,14 @@
 //!
 //! Everything is judged before anything starts, and every problem is reported at once.
 
+mod check;
+mod endpoints;
 mod knobs;
+mod private;
+mod probes;
+mod profiles;
 mod read;
-mod tables;
+mod zones;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +18,9 @@ use rc_daemon::cli::CommonArgs;
 use rc_daemon::config::Settings;
 use rc_transport::CredentialFiles;
 
+use crate::maps::MapFiles;
 use crate::monitor::{ProbeTarget, Watch};
+use crate::name::DnsName;
 use crate::server::ServerOptions;
 use crate::zone::Zones;
 
@@ -47,6 +54,33 @@ pub struct Config {
     pub zones: Arc<Zones>,
     /// By endpoint index.
     pub endpoints: Vec<EndpointConfig>,
+    /// Where the tables of askers are.
+    pub maps: MapFiles,
+}
+
+impl Config {
+    /// Why this configuration cannot take the place of the one that runs; each a sentence. The record type that a
+    /// profile is bound to is a promise to those who query it.
+    pub fn obstacles_to_follow(&self, running: &Self) -> Vec<String> {
+        let bound = |zones: &Zones, name: &DnsName| {
+            let profile = zones.profiles().iter().find(|profile| profile.name == *name)?;
+            profile.options.record_type
+        };
+        let each = running.zones.profiles().iter().filter_map(|old| {
+            let before = old.options.record_type?;
+            let is_there = self.zones.profiles().iter().any(|profile| profile.name == old.name);
+            let after = bound(&self.zones, &old.name);
+            (is_there && after != Some(before)).then(|| {
+                format!(
+                    "profile {} is bound to {} records: that cannot change while it is served; remove the profile \
+                     first, or give the new one another name",
+                    old.name,
+                    before.name()
+                )
+            })
+        });
+        each.collect()
+    }
 }
 
 /// What is to be done with one endpoint.

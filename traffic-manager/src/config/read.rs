@@ -7,8 +7,8 @@ use rc_daemon::admin;
 use rc_daemon::config::{ConfigErrors, Reader, Settings};
 use rc_transport::CredentialFiles;
 
-use super::tables::{endpoints, insert_profiles, profiles, records, zones};
-use super::{BINARY, Config};
+use super::{BINARY, Config, check, endpoints, probes, profiles, zones};
+use crate::maps::MapFiles;
 use crate::server::ServerOptions;
 use crate::zone::Zones;
 
@@ -22,12 +22,16 @@ const NSID_BYTES_MAX: usize = 64;
 pub fn read(settings: &Settings) -> Result<Config, ConfigErrors> {
     let mut reader = settings.reader();
     let mut served = Zones::default();
-    zones(&mut reader, &mut served);
-    let mut drafts = profiles(&mut reader);
-    let endpoints = endpoints(&mut reader, &mut drafts);
-    records(&mut reader, &mut served);
-    insert_profiles(&mut reader, drafts, &mut served);
-    let is_probed = endpoints.iter().any(|endpoint| endpoint.target.is_some());
+    let is_strict = reader.read("azure.strict");
+    zones::zones(&mut reader, &mut served);
+    let mut drafts = profiles::profiles(&mut reader, is_strict);
+    let endpoints = endpoints::endpoints(&mut reader, &mut drafts, is_strict);
+    check::all(&mut reader, &drafts, is_strict);
+    zones::records(&mut reader, &mut served);
+    profiles::insert(&mut reader, drafts, &mut served);
+    zones::aliases(&mut reader, &mut served);
+    let targets = endpoints.iter().filter_map(|endpoint| endpoint.target.as_ref());
+    let is_probed = targets.into_iter().any(probes::needs_credentials);
     let config = Config {
         credentials: credentials(&mut reader, is_probed),
         listen: reader.read("listen.dns"),
@@ -42,11 +46,21 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigErrors> {
         probes_max: reader.read("probe.concurrency"),
         zones: Arc::new(served),
         endpoints,
+        maps: maps(&mut reader),
     };
     if config.listen.is_empty() {
         reader.reject("listen.dns", "there is no address", "name at least one, such as \"127.0.0.1:5353\"");
     }
     reader.finish(config)
+}
+
+fn maps(reader: &mut Reader<'_>) -> MapFiles {
+    MapFiles {
+        latency: reader.optional("maps.latency"),
+        nearest: reader.optional("maps.nearest"),
+        round_trips: reader.optional("maps.round_trips"),
+        geography: reader.optional("maps.geography"),
+    }
 }
 
 fn udp_threads(reader: &mut Reader<'_>) -> usize {
@@ -76,8 +90,8 @@ fn credentials(reader: &mut Reader<'_>, is_probed: bool) -> Option<CredentialFil
         if path.is_none() && is_probed {
             reader.reject(
                 key,
-                "there are endpoints to probe, and no credentials to do it with",
-                "name the file that `rc-certs issue` made, or set always_serve on each endpoint",
+                "there are brokers to probe, and no credentials to do it with",
+                "name the file that `rc-certs issue` made, or probe by another protocol",
             );
         }
         path
