@@ -11,6 +11,8 @@ use rc_proto::wire::{BrokerId, IdError, Role};
 use rc_transport::CredentialFiles;
 use serde::Serialize;
 
+use crate::pool::POOL_LEGS_MAX;
+
 /// Configuration of a Controller or a Target, as far as both need the same.
 ///
 /// [`ClientConfig::new`] sets every default; the fields are public so that an application changes what it knows.
@@ -27,6 +29,9 @@ pub struct ClientConfig {
     /// How long a session is kept while no path carries it; 0 to 15 min. A Controller uses the smaller of this and what
     /// its Target announces less 30 s. `None` is the default of the role.
     pub resume_window: Option<Duration>,
+    /// Connections to brokers that are kept ready for the next path, 0 to 2: to the pinned broker, then to that of the
+    /// second link. Default 2. With none, each new path begins with a handshake.
+    pub pool_legs: usize,
     /// Directory for what outlives the process: the last-known-good broker list, and a Target's used tickets. `None`
     /// keeps both in memory only.
     pub state_dir: Option<PathBuf>,
@@ -179,6 +184,7 @@ impl ClientConfig {
             timers: Timers::default(),
             buffers: Buffers::default(),
             resume_window: None,
+            pool_legs: POOL_LEGS_MAX,
             state_dir: None,
         }
     }

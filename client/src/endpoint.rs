@@ -22,6 +22,7 @@ use crate::error::{LocateError, SetupError};
 use crate::event::{Event, EventLog, Events};
 use crate::link::{self, Held, LinkNews, Links, PinState, Shared};
 use crate::locate::Locator;
+use crate::pool::{LegPool, PoolNeeds, keep_filled};
 use crate::reach::{Reach, SystemSource, unix_ms};
 use crate::session::{SessionCore, SessionHandle, SessionSetup};
 use crate::status::{PinStatus, SessionStatus, whole_ms};
@@ -113,6 +114,7 @@ pub(crate) fn system_reach(config: &ClientConfig, role: Role) -> Result<Arc<Reac
         clock: Arc::new(BootClock),
         timers: config.timers,
         events: EventLog::default(),
+        pool: LegPool::default(),
     }))
 }
 
@@ -159,6 +161,15 @@ impl Endpoint {
         let locator = Locator::new(Arc::clone(&reach), &config);
         let target = (role == Role::Target).then_some((run.instance, run.began_unix_ms));
         link::start(Arc::clone(&reach), locator, target, shared.clone(), &tasks, &stop);
+        if config.pool_legs > 0 {
+            let needs = PoolNeeds {
+                links: shared.links.subscribe(),
+                sessions: shared.sessions.subscribe(),
+                controller: role == Role::Controller,
+                legs: config.pool_legs,
+            };
+            tasks.spawn(keep_filled(Arc::clone(&reach), needs, stop.clone()));
+        }
         tasks.spawn(watch_certificate(Arc::clone(&reach), stop.clone()));
         let invites = tokio::sync::Mutex::new(invites);
         let sessions = SessionTable::default();

@@ -71,8 +71,9 @@ impl Endpoint {
     pub async fn join(&self, invitation: &Invitation) -> Result<Joined, JoinError> {
         let invite = &invitation.0;
         let failed = |reason: String| JoinError { controller: invite.controller.clone(), reason };
-        let held = self.held().await.map_err(|error| failed(error.to_string()))?;
-        let answered = held.contact.answered.filter(|_| held.contact.broker == invite.broker);
+        let links = self.links().borrow().clone();
+        let link = links.iter().find(|held| held.contact.broker == invite.broker);
+        let answered = link.and_then(|held| held.contact.answered);
         let contact = BrokerContact::of_invite(invite, answered);
         let JoinedPath { mut stream, facts, attach_left } =
             join_path(self.reach(), &contact, invite).await.map_err(failed)?;

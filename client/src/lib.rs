@@ -7,6 +7,7 @@
 //! | `locate` | resolve, race, measure, choose |
 //! | `link` | the control links: the pin, and a second one in session |
 //! | `path`, `connect`, `join` | a path to the other endpoint, from the Controller's and from the Target's side |
+//! | `pool` | legs that wait ready-made |
 //! | `direct` | a session over a stream that no broker carries |
 //! | `session` | one session: the pure core behind a lock, the pumps of its paths, its channels |
 //! | `certificate_watch` | warns in time to renew |
@@ -28,6 +29,7 @@ mod limits;
 mod link;
 mod locate;
 mod path;
+mod pool;
 mod probe;
 mod proven_path;
 mod reach;

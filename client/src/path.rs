@@ -7,7 +7,7 @@ use rc_proto::identity::SpiffeId;
 use rc_proto::wire::codes::{Lane, Purpose};
 use rc_proto::wire::message::{Invite, JoinPath, Message, OpenPath, PathOpened};
 use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId};
-use rc_transport::{EndToEnd, EndToEndError, LegError, MessageStream, PathRefused, Peer};
+use rc_transport::{EndToEnd, EndToEndError, Leg, LegError, MessageStream, PathIo, PathRefused, Peer};
 
 use crate::error::{AttachError, PathError};
 use crate::limits::retry_slot;
@@ -45,24 +45,21 @@ pub(crate) async fn open_path(
 ) -> Result<(ProvenPath, PathFacts), PathFault> {
     let began = reach.now();
     let broker = &contact.broker;
+    let left = || deadline.saturating_sub(reach.now().since(began));
     let opening = async {
+        if let Some(leg) = reach.pool.take(broker, began) {
+            match open_over(reach, leg, broker, request, left()).await {
+                // It had ended while it waited.
+                Err(PathFault::Path(PathError::Leg { reason, .. })) => {
+                    tracing::debug!(%broker, reason, "a leg that waited is of no use");
+                }
+                opened => return opened,
+            }
+        }
         let leg = dial_leg(reach, contact)
             .await
             .map_err(|reason| PathFault::Path(PathError::Dial { broker: broker.clone(), reason }))?;
-        let first_round_trip = leg.handshake_round_trip();
-        let left = deadline.saturating_sub(reach.now().since(began));
-        let path = PathId(rand::random());
-        let open = open_message(path, request, left);
-        let mut messages = MessageStream::over(leg);
-        messages.send(&open).await.map_err(|error| leg_fault(broker, &error))?;
-        let io = messages.into_path();
-        let stream = EndToEnd::client(&reach.credentials(), io, &request.target_id)
-            .await
-            .map_err(|error| end_to_end_fault(error, broker, &request.target))?;
-        let stream = ProvenPath::new(stream);
-        let mut facts = facts(path, request.lane, stream.io().opened());
-        facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
-        Ok((stream, facts))
+        open_over(reach, leg, broker, request, left()).await
     };
     match tokio::time::timeout(deadline, opening).await {
         Ok(opened) => opened,
@@ -72,6 +69,29 @@ pub(crate) async fn open_path(
             waited: deadline,
         })),
     }
+}
+
+/// The same over a leg that is there.
+async fn open_over(
+    reach: &Reach,
+    leg: Leg,
+    broker: &BrokerId,
+    request: &PathRequest,
+    left: Duration,
+) -> Result<(ProvenPath, PathFacts), PathFault> {
+    let first_round_trip = leg.handshake_round_trip();
+    let path = PathId(rand::random());
+    let open = open_message(path, request, left);
+    let mut messages = MessageStream::over(leg);
+    messages.send(&open).await.map_err(|error| leg_fault(broker, &error))?;
+    let io = messages.into_path();
+    let stream = EndToEnd::client(&reach.credentials(), io, &request.target_id)
+        .await
+        .map_err(|error| end_to_end_fault(error, broker, &request.target))?;
+    let stream = ProvenPath::new(stream);
+    let mut facts = facts(path, request.lane, stream.io().opened());
+    facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
+    Ok((stream, facts))
 }
 
 fn open_message(path_id: PathId, request: &PathRequest, left: Duration) -> Message {
@@ -106,37 +126,77 @@ pub(crate) async fn join_path(
     invite: &Invite,
 ) -> Result<JoinedPath, String> {
     let deadline = Duration::from_millis(invite.deadline_ms.into());
-    let joining = async {
-        let leg = dial_leg(reach, contact).await?;
-        let first_round_trip = leg.handshake_round_trip();
-        let mut messages = MessageStream::over(leg);
-        let join = JoinPath { path_id: invite.path_id, join_secret: invite.join_secret, ext: Ext::none() };
-        messages.send(&join.into()).await.map_err(|error| error.to_string())?;
-        let mut io = messages.into_path();
-        io.wait_opened().await.map_err(|error| match PathRefused::of(&error) {
-            Some(PathRefused(failed)) => format!("{} refused the join: {}", contact.broker, failed.code),
-            None => error.to_string(),
-        })?;
-        let opened = reach.now();
-        let limit = reach.timers.attach;
-        let credentials = reach.credentials();
-        let stream = tokio::time::timeout(limit, EndToEnd::server(&credentials, io))
-            .await
-            .map_err(|_| format!("no end-to-end handshake within {limit:?}"))?
-            .map_err(|error| error.to_string())?;
-        let attach_left = limit.saturating_sub(reach.now().since(opened));
-        let stream = ProvenPath::new(stream);
-        let mut facts = facts(invite.path_id, invite.lane, stream.io().opened());
-        if facts.hops.is_empty() {
-            facts.hops.push(HopStatus { broker: contact.broker.clone(), next_round_trip_us: 0 });
-        }
-        facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
-        Ok(JoinedPath { stream, facts, attach_left })
-    };
-    match tokio::time::timeout(deadline, joining).await {
+    match tokio::time::timeout(deadline, join(reach, contact, invite)).await {
         Ok(joined) => joined,
         Err(_) => Err(format!("the path was not there within {deadline:?}")),
     }
+}
+
+async fn join(reach: &Reach, contact: &BrokerContact, invite: &Invite) -> Result<JoinedPath, String> {
+    let (io, first_round_trip) = joined_leg(reach, contact, invite).await?;
+    let opened = reach.now();
+    let limit = reach.timers.attach;
+    let credentials = reach.credentials();
+    let stream = tokio::time::timeout(limit, EndToEnd::server(&credentials, io))
+        .await
+        .map_err(|_| format!("no end-to-end handshake within {limit:?}"))?
+        .map_err(|error| error.to_string())?;
+    let attach_left = limit.saturating_sub(reach.now().since(opened));
+    let stream = ProvenPath::new(stream);
+    let mut facts = facts(invite.path_id, invite.lane, stream.io().opened());
+    if facts.hops.is_empty() {
+        facts.hops.push(HopStatus { broker: contact.broker.clone(), next_round_trip_us: 0 });
+    }
+    facts.first_round_trip_us = u32::try_from(first_round_trip.as_micros()).ok();
+    Ok(JoinedPath { stream, facts, attach_left })
+}
+
+/// A leg that the broker has joined to the path, and its round trip: one that waited, else a fresh one.
+async fn joined_leg(
+    reach: &Reach,
+    contact: &BrokerContact,
+    invite: &Invite,
+) -> Result<(PathIo<Leg>, Duration), String> {
+    if let Some(leg) = reach.pool.take(&contact.broker, reach.now()) {
+        match join_over(leg, contact, invite).await {
+            // It had ended while it waited; the secret was not used.
+            Err(NotJoined::Ended(reason)) => {
+                tracing::debug!(broker = %contact.broker, reason, "a leg that waited is of no use");
+            }
+            Err(NotJoined::Refused(reason)) => return Err(reason),
+            Ok(joined) => return Ok(joined),
+        }
+    }
+    let leg = dial_leg(reach, contact).await?;
+    join_over(leg, contact, invite).await.map_err(|not_joined| match not_joined {
+        NotJoined::Ended(reason) | NotJoined::Refused(reason) => reason,
+    })
+}
+
+/// Why a leg was not joined to a path.
+enum NotJoined {
+    /// It ended before any answer.
+    Ended(String),
+    Refused(String),
+}
+
+async fn join_over(
+    leg: Leg,
+    contact: &BrokerContact,
+    invite: &Invite,
+) -> Result<(PathIo<Leg>, Duration), NotJoined> {
+    let first_round_trip = leg.handshake_round_trip();
+    let mut messages = MessageStream::over(leg);
+    let join = JoinPath { path_id: invite.path_id, join_secret: invite.join_secret, ext: Ext::none() };
+    messages.send(&join.into()).await.map_err(|error| NotJoined::Ended(error.to_string()))?;
+    let mut io = messages.into_path();
+    io.wait_opened().await.map_err(|error| match PathRefused::of(&error) {
+        Some(PathRefused(failed)) => {
+            NotJoined::Refused(format!("{} refused the join: {}", contact.broker, failed.code))
+        }
+        None => NotJoined::Ended(error.to_string()),
+    })?;
+    Ok((io, first_round_trip))
 }
 
 /// Who is at the other end of a path.

@@ -10,6 +10,7 @@ use rc_transport::{AddressAnswer, BoxFuture, Clock, Connector, Credentials, Fami
 
 use crate::config::Timers;
 use crate::event::EventLog;
+use crate::pool::LegPool;
 
 /// Longest nap of a timer: tokio's clock stops in suspend where ours does not, so a timer looks again at least this
 /// often.
@@ -64,6 +65,8 @@ pub(crate) struct Reach {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timers: Timers,
     pub(crate) events: EventLog,
+    /// Legs that wait ready-made.
+    pub(crate) pool: LegPool,
 }
 
 impl Reach {

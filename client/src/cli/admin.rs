@@ -222,6 +222,36 @@ pub fn session_table(sessions: &[Value]) -> Table {
     table
 }
 
+/// The live paths of the sessions of a status: which brokers, in the order of the way, and how far the peer is.
+pub fn path_table(sessions: &[Value]) -> Table {
+    let mut table = Table::new(&["session", "path", "epoch", "lane", "brokers", "round trip ms"]);
+    for session in sessions {
+        let id = session.get("session").and_then(Value::as_str).unwrap_or_default();
+        for path in session.get("paths").and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| path.get(key).and_then(Value::as_str).unwrap_or("-");
+            let hops = path.get("hops").and_then(Value::as_array).into_iter().flatten();
+            let brokers: Vec<&str> =
+                hops.filter_map(|hop| hop.get("broker").and_then(Value::as_str)).collect();
+            let epoch = path.get("epoch").and_then(Value::as_u64);
+            let round_trip = path.get("round_trip_us").and_then(Value::as_f64);
+            table.row([
+                beginning(id).to_owned(),
+                beginning(text("path")).to_owned(),
+                epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
+                text("lane").to_owned(),
+                brokers.join(" \u{2192} "),
+                round_trip.map_or_else(|| "-".to_owned(), |us| format!("{:.1}", us / 1000.0)),
+            ]);
+        }
+    }
+    table
+}
+
+/// As much of an id as names it for people.
+fn beginning(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,6 +315,22 @@ mod tests {
     fn an_event_is_one_line_for_people() {
         let line = event_line(&json!({ "event": "registered", "broker": "in/b-3" }));
         assert_eq!(line, "registered  broker=in/b-3");
+    }
+
+    #[test]
+    fn a_path_row_names_its_brokers_in_the_order_of_the_way() {
+        let session = json!({
+            "session": "1122334455667788",
+            "paths": [
+                { "path": "aabbccddeeff0011", "epoch": 3, "lane": "interactive", "round_trip_us": 41_250,
+                  "hops": [{ "broker": "in/b-3" }, { "broker": "us/b-1" }] },
+                { "path": null, "epoch": 0, "lane": "bulk", "hops": [], "round_trip_us": null },
+            ],
+        });
+        let text = path_table(&[session]).render();
+        for expected in ["11223344 ", "aabbccdd ", "interactive", "in/b-3 \u{2192} us/b-1", "41.2", "bulk"] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
     }
 
     #[test]

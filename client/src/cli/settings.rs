@@ -106,6 +106,14 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     .range("0ms", "15m")
     .too_small("a session ends with its last broker, or before this machine is back on a network")
     .too_large("a session whose other end is gone for good keeps its memory and its place"),
+    Knob::new(
+        "pool.legs",
+        Kind::Integer,
+        "2",
+        "Connections to brokers that are kept ready for the next path, while a session lives.",
+    )
+    .range("0", "2")
+    .too_small("each new path begins with a handshake: a session that lost its path is back later"),
     Knob::optional(
         "state.dir",
         Kind::Path,
@@ -151,7 +159,8 @@ pub fn read_client_config(reader: &mut Reader<'_>) -> ClientConfig {
         receive_window: reader.read("session.receive_window"),
     };
     let (resume_window, state_dir) = (reader.optional("session.resume_window"), reader.optional("state.dir"));
-    ClientConfig { credentials, brokers, timers, buffers, resume_window, state_dir }
+    let pool_legs = reader.read("pool.legs");
+    ClientConfig { credentials, brokers, timers, buffers, resume_window, pool_legs, state_dir }
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +25,9 @@ use rc_proto::wire::{BrokerId, InstanceId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::alongside::{alongside, ends_a_move, ends_a_round};
 use super::contact::BrokerContact;
-use super::control::{ControlLink, LinkEvent};
+use super::control::LinkEvent;
 use super::enrol::{Enrolment, StayAway};
 use super::held::{LinkNews, PinState};
 use super::leave::Leaving;
@@ -42,8 +42,6 @@ use crate::locate::{Located, Locator, ProbeLink};
 use crate::reach::Reach;
 use crate::status::whole_ms;
 
-/// News of a link that wait while something else is done; more stay in the link.
-const WAITING_MAX: usize = 32;
 /// A lost registration is renewed within this while a session lives.
 const IN_SESSION_WAIT: Duration = Duration::from_millis(500);
 /// Brokers that are offered to the reserve.
@@ -459,45 +457,4 @@ impl Keeper {
 
 fn spread_of(standing: &Standing) -> u32 {
     standing.link.welcome.reconnect_spread_ms
-}
-
-/// Does `work` and reads the link meanwhile; what comes is put into `waiting`. `None` when the work came to nothing, or
-/// when news for which `ends` holds made it pointless.
-async fn alongside(
-    link: &mut ControlLink,
-    work: impl Future<Output = Option<HoldEnd>>,
-    ends: fn(&LinkEvent) -> bool,
-    waiting: &mut VecDeque<LinkEvent>,
-) -> Option<HoldEnd> {
-    let mut work = pin!(Box::pin(work));
-    let mut ended = false;
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            event = link.next_event(), if !ended && waiting.len() < WAITING_MAX => {
-                let ends = ends(&event);
-                ended = ends_the_link(&event);
-                waiting.push_back(event);
-                if ends {
-                    return None;
-                }
-            }
-        }
-    }
-}
-
-/// A round of probes waits for nothing that matters more.
-fn ends_a_round(event: &LinkEvent) -> bool {
-    matches!(event, LinkEvent::Drain(_) | LinkEvent::Superseded(_)) || ends_the_link(event)
-}
-
-/// Nothing comes behind it.
-fn ends_the_link(event: &LinkEvent) -> bool {
-    matches!(event, LinkEvent::Moved { .. } | LinkEvent::Ended(_))
-}
-
-/// A move goes on when the broker that is left goes first.
-fn ends_a_move(event: &LinkEvent) -> bool {
-    matches!(event, LinkEvent::Superseded(_))
 }

@@ -1,5 +1,6 @@
 //! The control links: kept alive, registered at, lost, and found again. One always, a second one in session.
 
+mod alongside;
 mod contact;
 mod control;
 mod enrol;

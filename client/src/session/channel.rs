@@ -79,6 +79,12 @@ impl Channel {
         }
     }
 
+    /// Waits until the peer has received every byte that was written, or the channel is of no use any more. A reset
+    /// overtakes what is still on its way: wait here, for as long as it matters, before one that comes behind output.
+    pub async fn delivered(&self) {
+        poll_fn(|context| self.core().poll_delivered(self.id, context)).await;
+    }
+
     /// Gives the channel up in both directions, and tells the peer why.
     pub fn reset(self, code: ResetCode, message: &str) {
         self.core().reset_channel(self.id, code, message);

@@ -318,6 +318,19 @@ impl SessionCore {
         })
     }
 
+    /// Waits until the peer has acknowledged every byte that was written, or never will.
+    pub(super) fn poll_delivered(&self, id: ChannelId, context: &Context<'_>) -> Poll<()> {
+        self.with(|state, _| {
+            let open = state.end.is_none() && state.slots.get(&id).is_some_and(|slot| !slot.is_over());
+            if !open || state.session.is_delivered(id) {
+                return Poll::Ready(());
+            }
+            state.quiet = true;
+            state.pingers.push(context.waker().clone());
+            Poll::Pending
+        })
+    }
+
     // ---- the session as a whole
 
     /// Asks for a PING at the first call, and waits for an answer that came after it.

@@ -312,6 +312,37 @@ async fn what_came_before_a_reset_is_read_before_its_error() {
     }
 }
 
+#[tokio::test]
+async fn a_reset_behind_a_wait_for_delivery_takes_no_byte_away() {
+    let mut pair = pair_with(4096, |_| true, 16).await;
+    let (mut near, mut far) = pair.channel("pipe:x").await;
+    let failing = tokio::spawn(async move {
+        far.write_all(&pattern(0, MIB)).await.unwrap();
+        far.delivered().await;
+        far.reset(ResetCode::SERVICE_FAILED, "status 3");
+    });
+    let mut received = Vec::new();
+    let error = near.read_to_end(&mut received).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(received == pattern(0, MIB), "{} bytes came", received.len());
+    failing.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_delivery_ends_with_the_channel_or_its_session() {
+    let mut pair = pair().await;
+    let (near, mut far) = pair.channel("pipe:x").await;
+    let (held, mut other) = pair.channel("pipe:y").await;
+    for channel in [&mut far, &mut other] {
+        channel.write_all(&pattern(0, 1000)).await.unwrap();
+    }
+    near.reset(ResetCode::CANCELLED, "");
+    tokio::time::timeout(DEADLINE, far.delivered()).await.unwrap();
+    pair.controller.disconnect(EndCode::DISCONNECTED, "");
+    tokio::time::timeout(DEADLINE, other.delivered()).await.unwrap();
+    drop(held);
+}
+
 #[tokio::test(start_paused = true)]
 async fn channels_that_were_reset_unread_make_room_when_they_are_dropped() {
     let mut pair = pair().await;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::{ClientConfig, Timers};
 use crate::event::EventLog;
+use crate::pool::LegPool;
 use crate::reach::{Reach, SourceAddress};
 
 pub(crate) use fake_broker::{FakeBroker, Temper};
@@ -99,6 +100,7 @@ impl World {
             clock: Arc::new(TokioClock::that_sleeps(Arc::clone(&self.slept_ms))),
             timers: Timers::default(),
             events: EventLog::default(),
+            pool: LegPool::default(),
         })
     }
 
@@ -107,6 +109,8 @@ impl World {
         let files = self.ca.issue(&self.ca.id("controller/nobody"), &[]);
         let mut config = ClientConfig::new(files, [SERVICE]);
         config.brokers.allow_loopback = true;
+        // Fake brokers hand each leg to the test that waits for it: none comes unasked.
+        config.pool_legs = 0;
         config
     }
 }

@@ -110,6 +110,11 @@ impl Session {
         self.table.open.get(&id).is_none_or(|channel| channel.sender.is_done())
     }
 
+    /// Whether the peer has acknowledged every byte that this side wrote, finished or not; so too when the channel is gone.
+    pub fn is_delivered(&self, id: ChannelId) -> bool {
+        self.table.open.get(&id).is_none_or(|channel| channel.sender.is_drained())
+    }
+
     /// Ends this side's direction behind what was written. Finishing twice is no error.
     ///
     /// # Errors

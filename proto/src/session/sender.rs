@@ -126,6 +126,11 @@ impl ChannelSender {
         self.finished && self.base == self.end()
     }
 
+    /// Whether the peer has acknowledged every byte that was written.
+    pub(super) fn is_drained(&self) -> bool {
+        self.base >= self.data_end
+    }
+
     /// Bytes that a write takes now.
     pub(super) fn room(&self) -> usize {
         if self.finished {

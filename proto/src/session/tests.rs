@@ -433,15 +433,16 @@ fn a_reset_of_an_offer_that_nobody_took_leaves_nothing() {
 }
 
 #[test]
-fn a_channel_is_acknowledged_when_its_finish_is() {
+fn a_channel_is_delivered_with_its_last_byte_and_acknowledged_with_its_finish() {
     let mut bare = Bare::new();
     let id = bare.open(1);
     bare.session.accept(id).unwrap();
     bare.session.write(id, b"hello").unwrap();
-    assert!(!bare.session.is_acknowledged(id));
+    assert!(!bare.session.is_acknowledged(id) && !bare.session.is_delivered(id));
     bare.session.finish(id).unwrap();
-    for (next, acknowledged) in [(4_u64, false), (5, false), (6, true)] {
+    for (next, delivered, acknowledged) in [(4_u64, false, false), (5, true, false), (6, true, true)] {
         bare.send(FrameType::Ack, 1, next, &100_000_u64.to_be_bytes()).unwrap();
+        assert_eq!(bare.session.is_delivered(id), delivered, "{next}");
         assert_eq!(bare.session.is_acknowledged(id), acknowledged, "{next}");
     }
 }

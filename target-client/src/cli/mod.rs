@@ -148,24 +148,56 @@ fn show_status(status: &Value, output: Output) -> Result<ExitStatus, Failure> {
         output.json(status)?;
         return Ok(ExitStatus::Ok);
     }
-    let mut table = Table::new(&["target", "broker", "address", "registered", "round trip ms"]);
-    let pin = status.get("pin").cloned().unwrap_or_default();
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let registered = pin.get("registered").and_then(Value::as_bool).unwrap_or(false);
-    let round_trip = pin.get("round_trip_us").and_then(Value::as_f64);
-    table.row([
-        text(status, "id"),
-        text(&pin, "broker"),
-        text(&pin, "address"),
-        if registered { "yes".to_owned() } else { "no".to_owned() },
-        round_trip.map_or_else(|| "-".to_owned(), |us| format!("{:.1}", us / 1000.0)),
-    ]);
-    output.text(&table.render())?;
+    output.text(&link_table(status).render())?;
     let sessions = status.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default();
     if sessions.is_empty() {
         output.line("Nobody is in control.")?;
     } else {
         output.text(&admin::session_table(&sessions).render())?;
+        output.text(&admin::path_table(&sessions).render())?;
     }
     Ok(ExitStatus::Ok)
+}
+
+/// The control links of a status: which is which, where it goes, what is registered there.
+fn link_table(status: &Value) -> Table {
+    let mut table = Table::new(&["link", "broker", "address", "registered as", "round trip ms"]);
+    for (name, key) in [("primary", "pin"), ("second", "second")] {
+        let link = status.get(key).filter(|link| !link.is_null());
+        if link.is_none() && key == "second" {
+            continue;
+        }
+        let text =
+            |key: &str| link.and_then(|link| link.get(key)).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let round_trip = link.and_then(|link| link.get("round_trip_us")).and_then(Value::as_f64);
+        table.row([
+            name.to_owned(),
+            text("broker"),
+            text("address"),
+            text("role"),
+            round_trip.map_or_else(|| "-".to_owned(), |us| format!("{:.1}", us / 1000.0)),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_names_both_links_and_what_is_registered_there() {
+        let link = |broker: &str, role: &str| serde_json::json!({ "broker": broker, "address": "192.0.2.7:443", "role": role, "round_trip_us": 21_300 });
+        let idle = serde_json::json!({ "pin": link("in/b-1", "primary"), "second": null });
+        let text = link_table(&idle).render();
+        assert!(text.contains("in/b-1") && text.contains("21.3") && !text.contains("second"), "{text}");
+        let in_session =
+            serde_json::json!({ "pin": link("in/b-1", "primary"), "second": link("us/b-2", "standby") });
+        let text = link_table(&in_session).render();
+        for expected in ["primary", "second", "us/b-2", "standby"] {
+            assert!(text.contains(expected), "{text}");
+        }
+        let searching = link_table(&serde_json::json!({ "pin": null, "second": null })).render();
+        assert!(searching.contains("primary") && searching.contains('-'), "{searching}");
+    }
 }

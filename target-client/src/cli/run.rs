@@ -25,6 +25,9 @@ use crate::target::Target;
 /// How long services and sessions may take to end after a stop was asked for.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a service's last output may take to be acknowledged before its failure is told.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);
+
 struct AdministeredTarget(Target);
 
 impl admin::Administered for AdministeredTarget {
@@ -142,6 +145,10 @@ async fn serve(offer: Offer, services: Arc<ServiceTable>, consent: Consent) {
         Ok(()) => notice(&format!("■ {who} has left: {what}.")),
         Err(error) => {
             notice(&format!("■ {who} has left: {what} ({error})."));
+            // The last output comes before the news that the service failed.
+            if tokio::time::timeout(DELIVERY_MAX, channel.delivered()).await.is_err() {
+                tracing::debug!(%what, "the last output was not acknowledged");
+            }
             channel.reset(ResetCode::SERVICE_FAILED, &error.to_string());
         }
     }
