@@ -26,6 +26,7 @@ use crate::pool::{LegPool, PoolNeeds, keep_filled};
 use crate::reach::{Reach, SystemSource, unix_ms};
 use crate::session::{SessionCore, SessionHandle, SessionSetup};
 use crate::status::{PinStatus, SessionStatus, whole_ms};
+use crate::whereabouts::{TargetNews, tell_controllers};
 
 /// Invites that wait for the Target; a further one is dropped, and its Controller asks again.
 const INVITES_MAX: usize = 16;
@@ -52,7 +53,7 @@ struct Run {
     began_unix_ms: u64,
 }
 
-type SessionTable = Arc<Mutex<BTreeMap<SessionId, Arc<SessionCore>>>>;
+pub(crate) type SessionTable = Arc<Mutex<BTreeMap<SessionId, Arc<SessionCore>>>>;
 
 struct Inner {
     reach: Arc<Reach>,
@@ -73,7 +74,7 @@ impl Drop for Inner {
     }
 }
 
-fn lock(sessions: &SessionTable) -> MutexGuard<'_, BTreeMap<SessionId, Arc<SessionCore>>> {
+pub(crate) fn lock(sessions: &SessionTable) -> MutexGuard<'_, BTreeMap<SessionId, Arc<SessionCore>>> {
     sessions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -161,6 +162,18 @@ impl Endpoint {
         let locator = Locator::new(Arc::clone(&reach), &config);
         let target = (role == Role::Target).then_some((run.instance, run.began_unix_ms));
         link::start(Arc::clone(&reach), locator, target, shared.clone(), &tasks, &stop);
+        let sessions = SessionTable::default();
+        if role == Role::Target {
+            let news = TargetNews {
+                links: shared.links.subscribe(),
+                news: shared.news.subscribe(),
+                count: shared.sessions.subscribe(),
+            };
+            let telling =
+                tell_controllers(run.instance, Arc::clone(&sessions), news, Arc::clone(&reach.clock));
+            let stop = stop.clone();
+            tasks.spawn(async move { stop.run_until_cancelled(telling).await });
+        }
         if config.pool_legs > 0 {
             let needs = PoolNeeds {
                 links: shared.links.subscribe(),
@@ -172,7 +185,6 @@ impl Endpoint {
         }
         tasks.spawn(watch_certificate(Arc::clone(&reach), stop.clone()));
         let invites = tokio::sync::Mutex::new(invites);
-        let sessions = SessionTable::default();
         let inner = Inner { reach, config, run, setup, shared, invites, sessions, tasks, stop };
         Self { inner: Arc::new(inner) }
     }
@@ -343,6 +355,11 @@ impl Endpoint {
     /// This run of the process.
     pub fn instance(&self) -> InstanceId {
         self.inner.run.instance
+    }
+
+    /// How long its sessions are kept while no path carries them.
+    pub fn resume_window(&self) -> Duration {
+        self.inner.setup.config.resume_window
     }
 
     /// Where the endpoint's events are published.

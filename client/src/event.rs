@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rc_proto::wire::codes::{Denial, PathFailure, RegistrationRole, ResetCode};
-use rc_proto::wire::{BrokerId, ChannelId, EndpointId, InstanceId, PathId, ServiceName, SessionId};
+use rc_proto::wire::codes::{Denial, Lane, PathFailure, RegistrationRole, ResetCode};
+use rc_proto::wire::{BrokerId, ChannelId, EndpointId, Epoch, InstanceId, PathId, ServiceName, SessionId};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -135,6 +135,17 @@ pub enum Event {
         peer: EndpointId,
         /// The path it began on, when a broker carries it.
         path: Option<PathId>,
+    },
+    /// A further path carries a session, or is ready to.
+    PathAttached {
+        /// The session.
+        session: SessionId,
+        /// The path, when a broker carries it.
+        path: Option<PathId>,
+        /// Its epoch; 0 for one that is only ready.
+        epoch: Epoch,
+        /// Its kind.
+        lane: Lane,
     },
     /// A session ended.
     SessionEnded {

@@ -8,6 +8,7 @@ use rc_proto::wire::message::Invite;
 use rc_proto::wire::{EndpointId, Epoch, PathId, ServiceName, SessionId};
 
 use crate::endpoint::Endpoint;
+use crate::event::Event;
 use crate::link::BrokerContact;
 use crate::path::{JoinedPath, join_path, peer_of};
 use crate::proven_path::ProvenPath;
@@ -149,12 +150,12 @@ impl Joined {
     /// application at once.
     ///
     /// # Errors
-    /// When the request does not hold by the protocol's own rules; the Controller is told.
-    pub async fn admit(
+    /// When the request does not hold by the protocol's own rules.
+    pub fn admit(
         self,
         permits: impl Fn(&ServiceName) -> bool + Send + Sync + 'static,
         offers_max: usize,
-    ) -> Result<(SessionHandle, OfferQueue), JoinError> {
+    ) -> Result<(SessionHandle, OfferQueue), Unfit> {
         let Self { controller_id, attach, stream, early, facts, endpoint, .. } = self;
         let (setup, controller) = (endpoint.setup(), controller_id.clone());
         match admit(setup, controller, &attach, permits, stream, early, facts, offers_max) {
@@ -162,10 +163,7 @@ impl Joined {
                 endpoint.adopt(&handle);
                 Ok((handle, offers))
             }
-            Err((stream, refused)) => {
-                refuse(stream, &refused).await;
-                Err(JoinError { controller: controller_id, reason: refused.code.to_string() })
-            }
+            Err((stream, refused)) => Err(Unfit { controller: controller_id, stream, refused }),
         }
     }
 
@@ -173,20 +171,43 @@ impl Joined {
     /// `permits` says what the ticket of this request allows; it replaces what an earlier one allowed.
     ///
     /// # Errors
-    /// When the request does not hold by the protocol's own rules; the Controller is told.
-    pub async fn resume(
+    /// When the request does not hold by the protocol's own rules.
+    pub fn resume(
         self,
         session: &SessionHandle,
         permits: impl Fn(&ServiceName) -> bool + Send + Sync + 'static,
-    ) -> Result<Epoch, JoinError> {
-        let Self { controller_id, attach, stream, early, facts, .. } = self;
+    ) -> Result<Epoch, Unfit> {
+        let Self { controller_id, attach, stream, early, facts, endpoint, .. } = self;
+        let (path, lane) = (facts.path, attach.lane);
         match session.accept_path(stream, &attach, permits, early, facts) {
-            Ok(epoch) => Ok(epoch),
-            Err((stream, refused)) => {
-                refuse(stream, &refused).await;
-                Err(JoinError { controller: controller_id, reason: refused.code.to_string() })
+            Ok(epoch) => {
+                let session = session.id();
+                endpoint.event_log().publish(Event::PathAttached { session, path, epoch, lane });
+                Ok(epoch)
             }
+            Err((stream, refused)) => Err(Unfit { controller: controller_id, stream, refused }),
         }
+    }
+}
+
+/// A request that does not hold by the protocol's own rules: tell its Controller so.
+pub struct Unfit {
+    controller: EndpointId,
+    stream: ProvenPath,
+    refused: Box<Refused>,
+}
+
+impl std::fmt::Debug for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unfit").field("refused", &self.refused).finish_non_exhaustive()
+    }
+}
+
+impl Unfit {
+    /// Writes the refusal and closes the path; what it was.
+    pub async fn tell(self) -> JoinError {
+        refuse(self.stream, &self.refused).await;
+        JoinError { controller: self.controller, reason: self.refused.code.to_string() }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `link` | the control links: the pin, and a second one in session |
 //! | `path`, `connect`, `join` | a path to the other endpoint, from the Controller's and from the Target's side |
 //! | `pool` | legs that wait ready-made |
+//! | `whereabouts` | a Target tells its Controllers where it is registered, and asks for other paths |
 //! | `direct` | a session over a stream that no broker carries |
 //! | `session` | one session: the pure core behind a lock, the pumps of its paths, its channels |
 //! | `certificate_watch` | warns in time to renew |
@@ -37,6 +38,7 @@ mod session;
 mod status;
 #[cfg(test)]
 mod testing;
+mod whereabouts;
 
 pub use config::{BrokerPlaces, Buffers, ClientConfig, StaticBroker, StaticBrokerError, Timers};
 pub use connect::StartError;
@@ -46,7 +48,7 @@ pub use error::{
 };
 pub use event::{Event, EventLog, Events};
 pub use failure::FailureKind;
-pub use join::{Invitation, JoinError, Joined};
+pub use join::{Invitation, JoinError, Joined, Unfit};
 pub use probe::{ProbeError, ProbeReport, ResolvedName, probe};
 pub use rc_proto::select::{Choice, Rule};
 pub use rc_transport::CredentialFiles;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rc_client::{Joined, SetupError};
 use rc_proto::Moment;
@@ -33,16 +33,16 @@ pub(crate) struct Request {
     pub(crate) ticket: String,
     pub(crate) controller: SpiffeId,
     pub(crate) key: KeyThumbprint,
-    pub(crate) session: SessionId,
+    pub(crate) start: Start,
 }
 
 impl Request {
-    pub(crate) fn of(joined: &Joined) -> Self {
+    pub(crate) fn of(joined: &Joined, start: Start) -> Self {
         Self {
             ticket: joined.ticket().to_owned(),
             controller: joined.controller().clone(),
             key: *joined.key(),
-            session: joined.session(),
+            start,
         }
     }
 }
@@ -88,7 +88,7 @@ impl Gate {
         Ok(Self { own_id, keys, state: Arc::new(Mutex::new(state)) })
     }
 
-    /// Judges the ticket of a session that wants to start; its use is on disk when this returns.
+    /// Judges the ticket of a session that wants to start, whose use is on disk when this returns, or of a further path.
     pub(crate) async fn judge(&self, request: Request) -> Result<Ticket, Refusal> {
         let check = rc_transport::verify_with(&self.keys);
         let ticket = Ticket::parse(&request.ticket)
@@ -107,9 +107,8 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).ended.ended(session, now)
     }
 
-    /// A session has ended: a late ATTACH is told so.
-    pub(crate) fn note_ended(&self, session: SessionId, code: EndCode, now: Moment) {
-        let window = std::time::Duration::ZERO;
+    /// A session that is kept for `window` without a path has ended: a late ATTACH is told so.
+    pub(crate) fn note_ended(&self, session: SessionId, code: EndCode, window: Duration, now: Moment) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).ended.insert(session, code, window, now);
     }
 }
@@ -117,7 +116,7 @@ impl Gate {
 impl GateState {
     fn claim(&mut self, ticket: &Ticket, own_id: &SpiffeId, request: &Request) -> Result<(), Refusal> {
         let presented = Presented { controller: &request.controller, key: &request.key, target: own_id };
-        let start = Start::New(request.session);
+        let start = request.start;
         let claim = judge_at_target(ticket, &presented, unix_s(), &self.denied, start, &mut self.used)
             .map_err(|refusal| Refusal { denial: refusal.denial(), reason: refusal.to_string() })?;
         if let (Some(Claim::First(used)), Some(store)) = (claim, &mut self.store)
@@ -228,7 +227,7 @@ mod tests {
                 ticket: self.signer.sign_ticket(&claims).unwrap(),
                 controller: id("controller/alice"),
                 key: KEY,
-                session: SessionId([1; 16]),
+                start: Start::New(SessionId([1; 16])),
             }
         }
     }
@@ -244,7 +243,7 @@ mod tests {
         let ticket = gate.judge(scene.request(|_| {})).await.unwrap();
         assert!(ticket.permits(&"echo".parse().unwrap()));
         assert!(gate.judge(scene.request(|_| {})).await.is_ok());
-        let other = Request { session: SessionId([2; 16]), ..scene.request(|_| {}) };
+        let other = Request { start: Start::New(SessionId([2; 16])), ..scene.request(|_| {}) };
         assert_eq!(denial(&gate, other).await, Denial::TICKET_USED);
     }
 
@@ -253,7 +252,7 @@ mod tests {
         let scene = Scene::new();
         let state = scene.dir.path();
         scene.gate(Some(state)).judge(scene.request(|_| {})).await.unwrap();
-        let other = Request { session: SessionId([2; 16]), ..scene.request(|_| {}) };
+        let other = Request { start: Start::New(SessionId([2; 16])), ..scene.request(|_| {}) };
         assert_eq!(denial(&scene.gate(Some(state)), other).await, Denial::TICKET_USED);
         assert!(scene.gate(Some(state)).judge(scene.request(|_| {})).await.is_ok());
     }
@@ -264,6 +263,29 @@ mod tests {
         let old = scene.request(|claims| claims.iat -= 120);
         assert_eq!(denial(&scene.gate(None), old).await, Denial::TICKET_USED);
         assert!(scene.gate(None).judge(scene.request(|_| {})).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_further_path_takes_any_ticket_that_is_good_now_and_uses_none_up() {
+        let scene = Scene::new();
+        let gate = scene.gate(Some(scene.dir.path()));
+        let resume = |change: &dyn Fn(&mut TicketClaims)| Request {
+            start: Start::Resume,
+            ..scene.request(|claims| {
+                claims.nbf -= 4000;
+                claims.iat -= 4000;
+                change(claims);
+            })
+        };
+        let now = unix_s();
+        // The time to start is over, the ticket was never used here, and it comes twice.
+        for _ in 0..2 {
+            gate.judge(resume(&|claims| claims.start_by = now - 3000)).await.unwrap();
+        }
+        gate.judge(scene.request(|_| {})).await.unwrap();
+        assert_eq!(denial(&gate, resume(&|claims| claims.exp = now - 100)).await, Denial::TICKET_EXPIRED);
+        let other_key = Request { key: KeyThumbprint([6; 32]), ..resume(&|_| {}) };
+        assert_eq!(denial(&gate, other_key).await, Denial::NOT_PERMITTED);
     }
 
     #[tokio::test]
@@ -318,7 +340,7 @@ mod tests {
         gate.state.lock().unwrap().store.as_mut().unwrap().fail_next_write();
         assert_eq!(denial(&gate, scene.request(|_| {})).await, Denial::BUSY);
         // Neither session got it, so another one may, and its use is on disk.
-        let other = Request { session: SessionId([2; 16]), ..scene.request(|_| {}) };
+        let other = Request { start: Start::New(SessionId([2; 16])), ..scene.request(|_| {}) };
         gate.judge(other).await.unwrap();
         assert_eq!(denial(&scene.gate(Some(state)), scene.request(|_| {})).await, Denial::TICKET_USED);
     }

@@ -54,6 +54,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 mod config;
+mod deadlines;
 mod gate;
 mod limits;
 mod offer;

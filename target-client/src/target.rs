@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::TargetConfig;
+use crate::deadlines::Deadlines;
 use crate::gate::Gate;
 use crate::limits::RateLimit;
 use crate::offer::Offer;
@@ -68,6 +69,8 @@ impl Target {
             limits,
             offers: pass_on,
             attaches: std::sync::Mutex::new(RateLimit::new(limits.attaches_per_minute, ATTACH_SPAN)),
+            deadlines: Deadlines::default(),
+            starting: Mutex::default(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };

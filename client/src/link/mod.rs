@@ -18,6 +18,6 @@ mod tests;
 mod vigil;
 
 pub(crate) use contact::{BrokerContact, dial_leg, resolve_own_name};
-pub(crate) use held::{Held, LinkNews, Links, PinState};
+pub(crate) use held::{Draining, Held, LinkNews, Links, PinState};
 pub(crate) use keeper::start;
 pub(crate) use shared::Shared;

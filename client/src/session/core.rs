@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use rc_proto::Moment;
 use rc_proto::session::{PathKey, ReadOutcome, Session};
-use rc_proto::wire::codes::{Class, EndCode, ResetCode};
-use rc_proto::wire::frame::OpenOptions;
-use rc_proto::wire::{ChannelId, EndpointId, ServiceName, SessionId};
+use rc_proto::wire::codes::{Class, EndCode, RepathReason, ResetCode};
+use rc_proto::wire::frame::{OpenOptions, Where};
+use rc_proto::wire::{ChannelId, EndpointId, PathId, ServiceName, SessionId};
 use rc_transport::Clock;
 use tokio::io::ReadBuf;
 use tokio::sync::{Notify, mpsc, watch};
@@ -383,6 +383,23 @@ impl SessionCore {
                 sent_bytes: inner.bytes_out,
                 received_bytes: inner.bytes_in,
             }
+        })
+    }
+
+    /// Target: tells the Controller where it is registered, now and on each later path.
+    pub(crate) fn tell_where(&self, place: &Where) {
+        self.with(|state, _| state.session.tell_where(place));
+    }
+
+    /// Target: asks the Controller for another path than `path`, or than any. False when the session has no such path.
+    pub(crate) fn ask_repath(&self, reason: RepathReason, path: Option<PathId>) -> bool {
+        self.with(|state, _| {
+            let key = state.paths.iter().find(|(_, slot)| slot.facts.path == path).map(|(key, _)| *key);
+            let asks = state.end.is_none() && (path.is_none() || key.is_some());
+            if asks {
+                state.session.ask_repath(reason, key.filter(|_| path.is_some()));
+            }
+            asks
         })
     }
 
