@@ -259,6 +259,7 @@ impl ControlLink<'_> {
                 }
                 tell_superseded(node, target, &superseded, &claim);
                 node.mesh.announce(node, target, &claim, News::Here { cost_us });
+                node.mesh.tell_holders(node, target, &claim, cost_us);
                 let entry = node.event(Severity::Info, "target.registered").with_text("target", target);
                 node.record(entry.with_text("instance", claim.instance).with_text("role", claim.role));
                 let (generation, role) = (claim.generation, claim.role);

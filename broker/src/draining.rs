@@ -124,3 +124,24 @@ pub(crate) async fn wait(node: &Node) {
         sleep(POLL).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_carries_a_thousand_slots_at_most_and_fits_into_a_message() {
+        for (count, parts) in [(0, 1), (999, 1), (1_000, 1), (1_001, 2), (10_000, 10)] {
+            let slots: Vec<_> = (0..count).map(|number| (PathId([0xff; 16]), u32::MAX - number)).collect();
+            let alternate = ("r/".to_owned() + &"b".repeat(64)).parse().unwrap();
+            let alternates = vec![(alternate, "n".repeat(255)); 16];
+            let words = in_parts(60_000, &alternates, slots.clone());
+            assert_eq!(words.len(), parts, "{count}");
+            let told: Vec<_> = words.iter().flat_map(|word| word.slots.clone()).collect();
+            assert_eq!(told, slots);
+            for word in words {
+                assert!(rc_proto::wire::message::Message::from(word).to_bytes().is_ok(), "{count}");
+            }
+        }
+    }
+}

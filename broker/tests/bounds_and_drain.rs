@@ -53,6 +53,24 @@ async fn registrations_that_come_and_go_without_a_word_leave_no_count() {
 }
 
 #[tokio::test]
+async fn registrations_beyond_the_brokers_limit_are_told_to_come_back() {
+    let world = World::new();
+    let broker = world.broker_with("in/b1", &[], |config| config.limits.registrations = 2).await;
+    let mut kept = Vec::new();
+    for (number, fits) in [(1, true), (2, true), (3, false)] {
+        let target = world.endpoint(&format!("target/pc-{number}"));
+        let mut control = target.control(&broker).await;
+        let answer = control.ask(target.register(1)).await;
+        assert_eq!(matches!(answer, Message::Registered(_)), fits, "{answer:?}");
+        assert_eq!(matches!(answer, Message::RetryAfter(_)), !fits);
+        kept.push((target, control));
+    }
+    let (target, _) = &kept[0];
+    let mut again = target.control(&broker).await;
+    assert!(matches!(again.ask(target.register(2)).await, Message::Registered(_)), "it has its place");
+}
+
+#[tokio::test]
 async fn a_ninth_control_link_of_an_identity_is_told_to_come_back() {
     let world = World::new();
     let broker = world.broker("in/b1").await;

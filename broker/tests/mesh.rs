@@ -85,6 +85,26 @@ async fn a_registration_at_another_broker_wakes_a_parked_open() {
 }
 
 #[tokio::test]
+async fn targets_that_peers_announce_are_bounded_and_the_others_are_still_found() {
+    let world = World::new();
+    let few = |config: &mut BrokerConfig| config.limits.announced_targets = 2;
+    let first = world.broker_with("in/b1", &[], few).await;
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let mut kept = Vec::new();
+    for (number, tracked) in [(1, 1), (2, 2), (3, 2)] {
+        let target = world.endpoint(&format!("target/pc-{number}"));
+        let control = target.registered(&second).await;
+        eventually("it is announced", || first.status().usage.tracked_targets == tracked).await;
+        kept.push((target, control));
+    }
+    let controller = world.endpoint("controller/alice");
+    let (target, mut control) = kept.pop().unwrap();
+    let (_near, _far, hops) = path(&world, &controller, &first, &target, &mut control, &[]).await;
+    assert_eq!(hops, ["in/b1", "us/b2"]);
+}
+
+#[tokio::test]
 async fn an_absent_target_is_not_found_once_every_peer_said_no() {
     let world = World::new();
     let first = world.broker("in/b1").await;

@@ -120,6 +120,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whatever_a_vanished_peer_leaves_is_given_up_within_65_seconds() {
+        // A round of housekeeping, and the last words to a leg that is not read.
+        let slack = Duration::from_secs(1) + Duration::from_secs(2);
+        let Timers { path_idle, control_silence, pooled_leg_idle, mesh_down, .. } = Timers::default();
+        for span in [path_idle, control_silence, pooled_leg_idle, mesh_down] {
+            assert!(span + slack <= Duration::from_secs(65), "{span:?}");
+        }
+    }
+
+    #[test]
+    fn an_idle_session_speaks_three_times_before_its_path_counts_as_idle() {
+        let silence = rc_proto::session::IDLE_SILENCE;
+        assert!(silence * 3 < Timers::default().path_idle, "{silence:?}");
+    }
+
+    #[test]
     fn the_return_of_idle_endpoints_is_spread_by_5_ms_each_up_to_a_minute() {
         assert_eq!(reconnect_spread(0), Duration::ZERO);
         assert_eq!(reconnect_spread(1_000), Duration::from_secs(5));

@@ -6,6 +6,7 @@
 //! | [`standing`] | which of two registrations of one identity stands |
 //! | [`admission`] | who may open or shake hands now, and whose turn is later |
 //! | [`gate`] | a token bucket with classes, and slots for those who have to wait |
+//! | [`directory`] | who is told and asked where a Target is |
 //! | [`search`] | which brokers an open is tried through, and with which failure it ends |
 //! | [`routing`] | how a named route is followed hop by hop |
 //! | [`paths`] | which paths are open, how many an identity has, which are idle |
@@ -19,6 +20,7 @@
 
 pub mod admission;
 pub mod alternates;
+pub mod directory;
 pub mod drain;
 pub mod gate;
 pub mod isolation;

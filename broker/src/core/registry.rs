@@ -148,6 +148,12 @@ impl<L: Clone, P, J> Registry<L, P, J> {
         self.targets.get(target).map(|presence| presence.hints_for(instance)).unwrap_or_default()
     }
 
+    /// Everything that is known of a Target's whereabouts: what is here, and what others said.
+    pub fn everything(&self, target: &EndpointId) -> (Vec<Registration<L>>, Vec<Hint>) {
+        let known = self.targets.get(target);
+        known.map(|presence| (presence.registrations.clone(), presence.hints.clone())).unwrap_or_default()
+    }
+
     /// Looks a Target up and, when it is not here, installs a watch in the same operation. `wake` is dropped
     /// unless it was installed.
     pub fn find_or_park(&self, target: &EndpointId, instance: Option<InstanceId>, wake: P) -> Found<L> {

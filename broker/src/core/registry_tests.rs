@@ -343,5 +343,20 @@ fn a_target_that_moved_gives_up_its_invites_here() {
     assert_eq!(joined.try_recv(), Err(mpsc::TryRecvError::Disconnected));
 }
 
+#[test]
+fn watches_of_a_target_and_what_others_said_of_it_are_bounded() {
+    let registry = Sut::new();
+    let target = target("pc-1");
+    let (wake, _woken) = mpsc::channel();
+    for number in 1..=WATCHES_PER_TARGET_MAX + 1 {
+        let fits = matches!(registry.find_or_park(&target, None, wake.clone()), Found::Parked { .. });
+        assert_eq!(fits, number <= WATCHES_PER_TARGET_MAX, "{number}");
+    }
+    for (number, kept) in (1_u8..=9).zip([1, 2, 3, 4, 5, 6, 7, 8, 8]) {
+        registry.hint_came(&target, hint(&format!("us/b{number}"), claim(number, 1, 1, R)), NOW);
+        assert_eq!(registry.everything(&target).1.len(), kept);
+    }
+}
+
 #[path = "convergence_tests.rs"]
 mod convergence;

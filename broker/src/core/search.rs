@@ -1,7 +1,7 @@
 //! Which brokers an open is tried through, one after the other, and with which failure it ends.
 //!
 //! ```text
-//! named route -> the Target here -> where it was announced -> ask every peer -> parked -> failure
+//! named route -> the Target here -> where it was announced -> (directory) -> ask every peer -> parked -> failure
 //! ```
 //! Announcements and answers are hints: a wrong one costs a round trip, never correctness. Only the ingress runs a
 //! search; it is driven by the task of the Controller's leg.
@@ -31,6 +31,8 @@ pub struct View {
     pub is_here: bool,
     /// Peers with a live link.
     pub peers_linked: usize,
+    /// Whether the mesh is so large that a directory is consulted before everybody is asked.
+    pub has_directory: bool,
     /// Whether more than half of the mesh is linked.
     pub is_mesh_healthy: bool,
 }
@@ -42,6 +44,8 @@ pub enum Step {
     InviteHere,
     /// Open along these brokers.
     Along(Vec<BrokerId>),
+    /// Ask those that keep the directory's entry.
+    Consult,
     /// Ask every peer.
     Locate,
     /// Wait for a registration or an announcement until then.
@@ -76,6 +80,7 @@ pub struct Search {
     failure: Option<PathFailure>,
     /// The Target is at a broker that drains: it will be elsewhere in a moment.
     is_moving: bool,
+    was_consulted: bool,
 }
 
 impl Search {
@@ -95,6 +100,7 @@ impl Search {
             park_until,
             failure: None,
             is_moving: false,
+            was_consulted: false,
         }
     }
 
@@ -133,6 +139,7 @@ impl Search {
     pub fn woken(&mut self) {
         self.tried.clear();
         self.asked = Asked::No;
+        self.was_consulted = false;
     }
 
     /// An attempt through another broker failed.
@@ -169,6 +176,9 @@ impl Search {
         // There is no time left to ask.
         if self.failure == Some(PathFailure::TIMEOUT) {
             return Step::Fail(PathFailure::TIMEOUT);
+        }
+        if view.has_directory && !std::mem::replace(&mut self.was_consulted, true) {
+            return Step::Consult;
         }
         match self.asked {
             Asked::No | Asked::Pending if view.peers_linked > 0 => return Step::Locate,
@@ -218,8 +228,9 @@ mod tests {
 
     use super::*;
 
-    const HEALTHY: View = View { is_here: false, peers_linked: 2, is_mesh_healthy: true };
-    const ALONE: View = View { is_here: false, peers_linked: 0, is_mesh_healthy: true };
+    const HEALTHY: View =
+        View { is_here: false, peers_linked: 2, has_directory: false, is_mesh_healthy: true };
+    const ALONE: View = View { peers_linked: 0, ..HEALTHY };
 
     fn at(ms: u64) -> Moment {
         Moment::from_origin(Duration::from_millis(ms))
@@ -264,6 +275,21 @@ mod tests {
             search.attempt_failed(PathFailure::NOT_HERE);
         }
         assert_eq!(search.next(HEALTHY, at(0)), Step::Park(at(10_000)));
+    }
+
+    #[test]
+    fn the_directory_of_a_large_mesh_is_consulted_once_before_everybody_is_asked() {
+        let large = View { has_directory: true, peers_linked: 59, ..HEALTHY };
+        let mut search = search(Purpose::NEW, &[]);
+        assert_eq!(search.next(large, at(0)), Step::Consult);
+        search.add_candidates([candidate("b", P, 1)]);
+        assert_eq!(search.next(large, at(0)), Step::Along(vec![broker("b")]));
+        search.attempt_failed(PathFailure::NOT_HERE);
+        assert_eq!(search.next(large, at(0)), Step::Locate);
+        search.located([], 0);
+        assert_eq!(search.next(large, at(0)), Step::Park(at(10_000)));
+        search.woken();
+        assert_eq!(search.next(large, at(0)), Step::Consult);
     }
 
     #[test]
@@ -319,7 +345,7 @@ mod tests {
 
     #[test]
     fn an_isolated_broker_says_so_at_once_but_serves_its_own_targets() {
-        let isolated = View { is_mesh_healthy: false, peers_linked: 0, is_here: false };
+        let isolated = View { is_mesh_healthy: false, ..ALONE };
         assert_eq!(search(Purpose::NEW, &[]).next(isolated, at(0)), Step::Fail(PathFailure::ISOLATED));
         let here = View { is_here: true, ..isolated };
         assert_eq!(search(Purpose::NEW, &[]).next(here, at(0)), Step::InviteHere);

@@ -15,9 +15,10 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::locate::Answer;
-use super::{News, PeerLink, announcement};
+use super::{News, PeerLink, announcement, directory};
 use crate::control::{tell_superseded, wake};
 use crate::core::alternates::PeerReport;
+use crate::core::directory::audience;
 use crate::core::registry::{Hint, Registration};
 use crate::core::standing::Claim;
 use crate::draining;
@@ -116,7 +117,11 @@ impl Running<'_> {
         registrations: &mut impl Iterator<Item = (EndpointId, Registration<ControlHandle>)>,
     ) -> Result<(), FramingError> {
         let presence = &self.node.presence;
+        let everybody = self.node.mesh.spread_over();
         for (target, known) in registrations.by_ref().take(INTRODUCED_AT_ONCE) {
+            if !audience(&self.node.own.id, &everybody, &target).contains(self.peer) {
+                continue;
+            }
             let Some(now) = presence.find(&target, Some(known.claim.instance)) else { continue };
             let message = announcement(
                 self.node.own.incarnation,
@@ -162,6 +167,9 @@ impl Running<'_> {
         match message {
             Message::Ping(ping) => return Some(node.pong(ping.nonce).into()),
             Message::Pong(pong) => self.measured(&pong),
+            Message::Locate(locate) if locate.is_of_directory() => {
+                return Some(directory::answer(node, &locate));
+            }
             Message::Locate(locate) => return Some(answer_locate(node, &locate)),
             Message::Here(here) => {
                 let query = here.query;
@@ -184,6 +192,7 @@ impl Running<'_> {
             Message::Drain(drain) => {
                 if !drain.is_passed_on() && lock(&node.mesh.state).members.handle_drain(self.peer) {
                     node.record(node.event(Severity::Info, "mesh.draining").with_text("peer", self.peer));
+                    node.mesh.tell_heirs(node, self.peer);
                 }
                 draining::pass_on(node, self.peer, &drain);
             }

@@ -184,7 +184,7 @@ fn stand(
 }
 
 /// Takes the link down, unless another one stands in its place.
-fn fall(node: &Node, peer: &BrokerId, number: u64) {
+fn fall(node: &SharedNode, peer: &BrokerId, number: u64) {
     let mesh = &node.mesh;
     let mut state = lock(&mesh.state);
     if state.links.get(peer).is_none_or(|link| link.number != number) {
@@ -199,6 +199,7 @@ fn fall(node: &Node, peer: &BrokerId, number: u64) {
     mesh.changed.notify_one();
     node.record(node.event(Severity::Warn, "mesh.down").with_text("peer", peer));
     mesh.judge_health(node);
+    mesh.tell_heirs(node, peer);
 }
 
 /// An incarnation: random, never 0, so that it cannot be an endpoint's.

@@ -34,6 +34,14 @@ pub(super) struct Queries {
 }
 
 impl Queries {
+    /// Opens a question; it is over when the first of the two is dropped.
+    pub(super) fn open(&self) -> (OpenQuery<'_>, mpsc::Receiver<(BrokerId, Answer)>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answers) = mpsc::channel(ANSWERS_MAX);
+        lock(&self.open).insert(number, sender);
+        (OpenQuery { queries: self, number }, answers)
+    }
+
     /// A peer answered. An answer to a question that is over is dropped.
     pub(super) fn answer(&self, query: u64, peer: &BrokerId, answer: Answer) {
         let sender = lock(&self.open).get(&query).cloned();
@@ -53,9 +61,9 @@ impl Queries {
 }
 
 /// Takes the question back, however its asker ends.
-struct OpenQuery<'m> {
+pub(super) struct OpenQuery<'m> {
     queries: &'m Queries,
-    number: u64,
+    pub(super) number: u64,
 }
 
 impl Drop for OpenQuery<'_> {
@@ -84,10 +92,8 @@ impl Mesh {
     ) -> Located {
         let links = self.links();
         let peers: Vec<_> = links.iter().map(|(id, link)| (id.clone(), link.round_trip())).collect();
-        let number = self.queries.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
-        lock(&self.queries.open).insert(number, sender);
-        let _open = OpenQuery { queries: &self.queries, number };
+        let (open, mut answers) = self.queries.open();
+        let number = open.number;
         let kind = if purpose == Purpose::RESUME { LocateKind::Resume } else { LocateKind::New };
         let question =
             Question { query: number, target: target.clone(), instance, kind, watch: Duration::ZERO };

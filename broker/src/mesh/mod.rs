@@ -5,6 +5,7 @@
 
 mod conversation;
 mod dial;
+mod directory;
 mod link;
 mod locate;
 mod pool;
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::alternates::{self, Alternate, PeerReport};
+use crate::core::directory::{is_used, replicas};
 use crate::core::isolation::{Change, Isolation};
 use crate::core::registry::Hint;
 use crate::core::scores::Scores;
@@ -283,10 +285,16 @@ impl Mesh {
             .unwrap_or_else(|| route.to_vec())
     }
 
-    /// Tells every peer that a registration came or went.
+    /// Tells the mesh that a registration came or went: every peer, or in a large mesh those that keep its entry.
     pub(crate) fn announce(&self, node: &Node, target: &EndpointId, claim: &Claim, news: News) {
         let message = announcement(node.own.incarnation, target, claim, news);
-        self.send_all(&message.into());
+        let everybody = self.spread_over();
+        if news == News::Left || !is_used(&everybody) {
+            return self.send_all(&message.into());
+        }
+        for replica in replicas(&self.own, &everybody, target) {
+            self.send_to(&replica, message.clone());
+        }
     }
 
     /// Tells one peer, when it is linked.

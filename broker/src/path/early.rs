@@ -92,3 +92,23 @@ impl EarlyView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn sixteen_kibibytes_are_held_and_given_back_and_one_more_is_refused() {
+        let meter = Arc::new(PathMeter::default());
+        let held = || meter.held.load(Ordering::Relaxed);
+        for (count, fits) in [(16 * 1024 - 1, true), (16 * 1024, true), (16 * 1024 + 1, false)] {
+            let early = EarlyBytes::new(vec![0; count], Arc::clone(&meter));
+            assert_eq!(early.is_ok(), fits, "{count}");
+            assert_eq!(held(), if fits { count as u64 } else { 0 });
+            drop(early);
+            assert_eq!(held(), 0);
+        }
+    }
+}

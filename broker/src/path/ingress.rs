@@ -17,6 +17,7 @@ use super::opening::{
 };
 use super::race::{Attempt, attempts};
 use super::watch::{Look, Watch};
+use crate::core::directory::Wanted;
 use crate::core::paths::{Part, PathRequest};
 use crate::core::registry::Settled;
 use crate::core::routing::check_named_route;
@@ -110,6 +111,7 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
         let view = View {
             is_here: registration.is_some(),
             peers_linked: node.mesh.linked_count(),
+            has_directory: node.mesh.has_directory(),
             is_mesh_healthy: node.mesh.is_healthy(now),
         };
         match (search.next(view, now), registration) {
@@ -127,6 +129,11 @@ async fn find(context: OpenContext) -> Result<FarEnd, Refusal> {
                 if let Some(far) = attempts(&context, &mut search, &mut watch, Attempt::Along(route)).await {
                     return Ok(far);
                 }
+            }
+            (Step::Consult, _) => {
+                let wanted = Wanted::Open(context.open.instance);
+                let places = node.mesh.consult(&node, &context.open.target, wanted).await;
+                search.add_candidates(node.mesh.candidates_at(&places));
             }
             (Step::Locate, _) => {
                 let open = &context.open;

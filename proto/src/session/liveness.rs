@@ -19,7 +19,7 @@ const ACTIVE: Duration = Duration::from_secs(30);
 /// Silence before a PING on an active path, at most.
 const ACTIVE_SILENCE_MAX: Duration = Duration::from_millis(500);
 /// Silence before a PING on an idle path.
-const IDLE_SILENCE: Duration = Duration::from_secs(15);
+pub const IDLE_SILENCE: Duration = Duration::from_secs(15);
 /// A tick that comes this late gives no verdict.
 pub(super) const TICK_LATE_MAX: Duration = Duration::from_millis(200);
 const SUSPICION_MIN: Duration = Duration::from_millis(1500);

@@ -89,5 +89,6 @@ pub use event::{
     SessionStatus,
 };
 pub use life::Session;
+pub use liveness::IDLE_SILENCE;
 pub use receiver::MessageRead;
 pub use tombstone::{TOMBSTONE_MIN, TOMBSTONES_MAX, Tombstones};

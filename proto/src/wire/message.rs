@@ -17,7 +17,7 @@ use super::limits;
 pub use link::{
     Drain, Hello, Ping, Pong, Register, Registered, RetryAfter, ScoreReport, Superseded, Unregister, Welcome,
 };
-pub use mesh::{Announce, Crl, Deny, Here, Locate, Matrix, NotHere, PeerEntry, Peers};
+pub use mesh::{Announce, Crl, Deny, Here, Locate, Matrix, NotHere, PeerEntry, Peers, Place};
 pub use path::{
     CertificateRef, ClosePath, Invite, JoinPath, MeshOpen, OpenPath, PathClosed, PathFailed, PathOpened,
 };
