@@ -26,18 +26,24 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod base;
 mod configs;
+pub mod crowd;
 pub mod demo;
 pub mod endpoints;
 mod error;
 pub mod eventually;
+pub mod evil;
+mod faults;
 #[cfg(target_os = "linux")]
 pub mod lab;
 pub mod layout;
+pub mod load;
 mod mesh;
 pub mod node;
 pub mod process;
 pub mod relay;
+pub mod stage;
 
 pub use endpoints::{ControllerNode, TargetBuilder, TargetNode};
 pub use error::HarnessError;

@@ -11,7 +11,6 @@ use rand::rngs::StdRng;
 use rc_certs::{Authority, LeafRequest};
 use rc_daemon::admin::AdminClient;
 use rc_proto::wire::{BrokerId, Role, TrustDomain};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::addresses::LoopbackBlock;
@@ -38,6 +37,7 @@ pub struct MeshBuilder {
     layout: Result<Layout, HarnessError>,
     directory: Option<PathBuf>,
     ttl: Duration,
+    broker_settings: Vec<String>,
 }
 
 impl MeshBuilder {
@@ -66,6 +66,13 @@ impl MeshBuilder {
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
+        self
+    }
+
+    /// Adds a line `section.key=value` for every broker, as the flag `--set` takes it.
+    #[must_use]
+    pub fn broker_setting(mut self, assignment: &str) -> Self {
+        self.broker_settings.push(assignment.to_owned());
         self
     }
 
@@ -110,6 +117,7 @@ impl MeshBuilder {
             name_servers: BTreeMap::new(),
             relays: BTreeMap::new(),
             ttl: self.ttl,
+            broker_settings: self.broker_settings,
             _block: block,
         };
         mesh.start_relays().await?;
@@ -234,13 +242,20 @@ pub struct Mesh {
     name_servers: BTreeMap<String, Node>,
     relays: BTreeMap<(String, BrokerId), DelayRelay>,
     ttl: Duration,
+    broker_settings: Vec<String>,
     _block: LoopbackBlock,
 }
 
 impl Mesh {
     /// Begins the description of a deployment whose nodes are run by `program`.
     pub fn builder(program: NodeProgram) -> MeshBuilder {
-        MeshBuilder { program, layout: Ok(Layout::default()), directory: None, ttl: Duration::from_secs(5) }
+        MeshBuilder {
+            program,
+            layout: Ok(Layout::default()),
+            directory: None,
+            ttl: Duration::from_secs(5),
+            broker_settings: Vec::new(),
+        }
     }
 
     /// Where configuration, keys and logs are.
@@ -251,6 +266,39 @@ impl Mesh {
     /// The certificate authority.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// A DNS server's process, to be signalled or waited for.
+    pub fn name_server_mut(&mut self, region: &str) -> Option<&mut Node> {
+        self.name_servers.get_mut(region)
+    }
+
+    /// Starts a DNS server that was killed again, with the same identity and address.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart_name_server(&mut self, region: &str) -> Result<(), HarnessError> {
+        let Some(mut old) = self.name_servers.remove(region) else { return Ok(()) };
+        old.kill().await;
+        let id = format!("tm-{region}");
+        let (config, ready_file) = (self.path(&format!("{id}.toml")), self.path(&format!("{id}.ready")));
+        drop(std::fs::remove_file(&ready_file));
+        let node = self.launch_name_server(&id, &config, &ready_file).await?;
+        self.name_servers.insert(region.to_owned(), node);
+        Ok(())
+    }
+
+    async fn launch_name_server(
+        &self,
+        id: &str,
+        config: &Path,
+        ready_file: &Path,
+    ) -> Result<Node, HarnessError> {
+        let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
+        let command = self.program.command("traffic-manager", &arguments);
+        let mut node = Node::start(id, command, &self.path(&format!("{id}.log")))?;
+        node.ready(ready_file).await?;
+        Ok(node)
     }
 
     /// What runs the nodes.
@@ -293,25 +341,9 @@ impl Mesh {
         self.relays.get(&(region.to_owned(), broker.clone())).map(DelayRelay::hop)
     }
 
-    /// Kills a broker with SIGKILL; false when there is none of that id.
-    pub async fn kill_broker(&mut self, broker: &BrokerId) -> bool {
-        match self.brokers.get_mut(broker) {
-            Some(found) => {
-                found.node.kill().await;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Freezes a broker with SIGSTOP.
-    pub fn freeze_broker(&self, broker: &BrokerId) -> bool {
-        self.brokers.get(broker).is_some_and(|found| found.node.signal(Signal::STOP))
-    }
-
-    /// Lets a frozen broker go on.
-    pub fn thaw_broker(&self, broker: &BrokerId) -> bool {
-        self.brokers.get(broker).is_some_and(|found| found.node.signal(Signal::CONT))
+    /// Every hop, with the region that sees the broker through it.
+    pub(crate) fn hops(&self) -> impl Iterator<Item = (&str, &BrokerId, &Arc<Hop>)> {
+        self.relays.iter().map(|((region, broker), relay)| (region.as_str(), broker, relay.hop()))
     }
 
     /// Starts a broker that was killed or has stopped again, with the same identity and address.
@@ -366,10 +398,7 @@ impl Mesh {
                 ready_file: &ready_file,
             });
             let config = self.write(&format!("{id}.toml"), &text)?;
-            let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
-            let command = self.program.command("traffic-manager", &arguments);
-            let mut node = Node::start(&id, command, &self.path(&format!("{id}.log")))?;
-            node.ready(&ready_file).await?;
+            let node = self.launch_name_server(&id, &config, &ready_file).await?;
             self.name_servers.insert(region.clone(), node);
         }
         Ok(())
@@ -420,7 +449,10 @@ impl Mesh {
         admin: PathBuf,
         ready_file: PathBuf,
     ) -> Result<BrokerNode, HarnessError> {
-        let arguments = ["run".to_owned(), "--config".to_owned(), config.display().to_string()];
+        let mut arguments = vec!["run".to_owned(), "--config".to_owned(), config.display().to_string()];
+        for setting in &self.broker_settings {
+            arguments.extend(["--set".to_owned(), setting.clone()]);
+        }
         let command = self.program.command("broker", &arguments);
         let log = self.path(&format!("{}-{}.log", broker.region(), broker.id()));
         let mut node = Node::start(broker.as_str(), command, &log)?;

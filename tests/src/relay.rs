@@ -24,18 +24,36 @@ const UNDER_WAY_BYTES_MAX: u32 = 32 << 20;
 /// Bytes of one read.
 const READ_BYTES: usize = 64 << 10;
 
+/// One direction of a hop, as seen from who dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From who dialled to who listens.
+    There,
+    /// From who listens to who dialled.
+    Back,
+}
+
 /// The condition of one simulated hop; may change while traffic flows.
 #[derive(Debug)]
 pub struct Hop {
     one_way_us: AtomicU64,
-    cut: AtomicBool,
+    cut_there: AtomicBool,
+    cut_back: AtomicBool,
+    /// Connections older than this many strandings carry nothing any more.
+    strandings: AtomicU64,
     changed: Notify,
 }
 
 impl Hop {
     /// A hop with this round trip.
     pub fn new(round_trip: Duration) -> Arc<Self> {
-        let hop = Self { one_way_us: AtomicU64::new(0), cut: AtomicBool::new(false), changed: Notify::new() };
+        let hop = Self {
+            one_way_us: AtomicU64::new(0),
+            cut_there: AtomicBool::new(false),
+            cut_back: AtomicBool::new(false),
+            strandings: AtomicU64::new(0),
+            changed: Notify::new(),
+        };
         hop.set_round_trip(round_trip);
         Arc::new(hop)
     }
@@ -48,18 +66,43 @@ impl Hop {
 
     /// While cut, nothing passes and nothing is refused: bytes vanish into the wait, as behind a dead router.
     pub fn set_cut(&self, cut: bool) {
-        self.cut.store(cut, Ordering::SeqCst);
+        self.set_cut_way(Way::There, cut);
+        self.set_cut_way(Way::Back, cut);
+    }
+
+    /// The same for one direction.
+    pub fn set_cut_way(&self, way: Way, cut: bool) {
+        self.cut_of(way).store(cut, Ordering::SeqCst);
         self.changed.notify_waiters();
+    }
+
+    /// What is connected now carries nothing any more, and is not told: as when the dialler gets another source
+    /// address. New connections pass.
+    pub fn strand(&self) {
+        self.strandings.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    fn cut_of(&self, way: Way) -> &AtomicBool {
+        match way {
+            Way::There => &self.cut_there,
+            Way::Back => &self.cut_back,
+        }
+    }
+
+    fn stranding(&self) -> u64 {
+        self.strandings.load(Ordering::SeqCst)
     }
 
     fn one_way(&self) -> Duration {
         Duration::from_micros(self.one_way_us.load(Ordering::Relaxed))
     }
 
-    async fn passable(&self) {
+    /// Waits until a connection that was made after so many strandings may carry bytes this way.
+    async fn passable(&self, way: Way, stranding: u64) {
         loop {
             let changed = self.changed.notified();
-            if !self.cut.load(Ordering::SeqCst) {
+            if !self.cut_of(way).load(Ordering::SeqCst) && self.stranding() == stranding {
                 return;
             }
             changed.await;
@@ -128,7 +171,9 @@ async fn accept(listener: TcpListener, target: SocketAddr, hop: Arc<Hop>, stop: 
 }
 
 async fn connect_through(near: TcpStream, target: SocketAddr, hop: Arc<Hop>, stop: CancellationToken) {
-    hop.passable().await;
+    let stranding = hop.stranding();
+    hop.passable(Way::There, stranding).await;
+    hop.passable(Way::Back, stranding).await;
     // Dropping `near` at once is what a refused port looks like from behind a relay.
     let Ok(far) = TcpStream::connect(target).await else { return };
     if near.set_nodelay(true).is_err() || far.set_nodelay(true).is_err() {
@@ -138,8 +183,8 @@ async fn connect_through(near: TcpStream, target: SocketAddr, hop: Arc<Hop>, sto
     let (far_read, far_write) = far.into_split();
     let both = async {
         tokio::join!(
-            direction(near_read, far_write, Arc::clone(&hop)),
-            direction(far_read, near_write, Arc::clone(&hop))
+            direction(near_read, far_write, Arc::clone(&hop), Way::There, stranding),
+            direction(far_read, near_write, Arc::clone(&hop), Way::Back, stranding)
         );
     };
     tokio::select! {
@@ -166,10 +211,11 @@ impl UnderWay {
     }
 }
 
-async fn direction(read: OwnedReadHalf, write: OwnedWriteHalf, hop: Arc<Hop>) {
+async fn direction(read: OwnedReadHalf, write: OwnedWriteHalf, hop: Arc<Hop>, way: Way, stranding: u64) {
     let under_way = UnderWay::default();
     let room = Semaphore::new(UNDER_WAY_BYTES_MAX as usize);
-    tokio::join!(receive(read, &under_way, &room, &hop), deliver(write, &under_way, &room, &hop));
+    let passable = || hop.passable(way, stranding);
+    tokio::join!(receive(read, &under_way, &room, &hop), deliver(write, &under_way, &room, passable));
 }
 
 async fn receive(mut read: OwnedReadHalf, under_way: &UnderWay, room: &Semaphore, hop: &Hop) {
@@ -189,14 +235,19 @@ async fn receive(mut read: OwnedReadHalf, under_way: &UnderWay, room: &Semaphore
     }
 }
 
-async fn deliver(mut write: OwnedWriteHalf, under_way: &UnderWay, room: &Semaphore, hop: &Hop) {
+async fn deliver<F: Future<Output = ()>>(
+    mut write: OwnedWriteHalf,
+    under_way: &UnderWay,
+    room: &Semaphore,
+    passable: impl Fn() -> F,
+) {
     loop {
         let Some((due, chunk)) = under_way.pop() else {
             under_way.arrived.notified().await;
             continue;
         };
         tokio::time::sleep_until(due).await;
-        hop.passable().await;
+        passable().await;
         let Some(chunk) = chunk else { break };
         if write.write_all(&chunk).await.is_err() {
             break;
@@ -264,8 +315,39 @@ mod tests {
     async fn a_cut_hop_holds_bytes_until_it_heals() {
         let hop = Hop::new(Duration::ZERO);
         hop.set_cut(true);
-        assert!(tokio::time::timeout(Duration::from_secs(1), hop.passable()).await.is_err());
+        assert!(!passes(&hop, Way::There, 0).await);
         hop.set_cut(false);
-        assert!(tokio::time::timeout(Duration::from_secs(1), hop.passable()).await.is_ok());
+        assert!(passes(&hop, Way::There, 0).await);
+    }
+
+    async fn passes(hop: &Hop, way: Way, stranding: u64) -> bool {
+        tokio::time::timeout(Duration::from_secs(1), hop.passable(way, stranding)).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_direction_may_be_cut_alone() {
+        let hop = Hop::new(Duration::ZERO);
+        hop.set_cut_way(Way::Back, true);
+        assert!(passes(&hop, Way::There, 0).await);
+        assert!(!passes(&hop, Way::Back, 0).await);
+    }
+
+    #[tokio::test]
+    async fn a_stranded_connection_carries_nothing_and_a_new_one_passes() {
+        let hop = Hop::new(Duration::ZERO);
+        let relay =
+            DelayRelay::start("127.0.0.1:0".parse().unwrap(), echo_server().await, hop).await.unwrap();
+        let mut old = TcpStream::connect(relay.address()).await.unwrap();
+        let mut answer = [0; 1];
+        old.write_all(b"x").await.unwrap();
+        old.read_exact(&mut answer).await.unwrap();
+        relay.hop().strand();
+        old.write_all(b"y").await.unwrap();
+        let silent = tokio::time::timeout(Duration::from_millis(300), old.read_exact(&mut answer)).await;
+        assert!(silent.is_err());
+        let mut new = TcpStream::connect(relay.address()).await.unwrap();
+        new.write_all(b"z").await.unwrap();
+        new.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"z");
     }
 }

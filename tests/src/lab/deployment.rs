@@ -12,6 +12,7 @@ use rc_client::{BrokerPlaces, ClientConfig, CredentialFiles, StaticBroker};
 use rc_daemon::admin::AdminClient;
 use rc_proto::wire::{BrokerId, Role};
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::configs;
 use crate::error::HarnessError;
@@ -103,19 +104,83 @@ impl Deployment {
         broker: &BrokerId,
         program: &NodeProgram,
     ) -> Result<(), HarnessError> {
+        let node = self.launch_target(id, std::slice::from_ref(broker), program).await?;
+        self.targets.push(node);
+        Ok(())
+    }
+
+    /// The same for one that knows several brokers; the caller keeps it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn launch_target(
+        &self,
+        id: &str,
+        brokers: &[BrokerId],
+        program: &NodeProgram,
+    ) -> Result<Node, HarnessError> {
         let leaf = self.authority.issue(&LeafRequest::new(Role::Target, id))?;
         let (admin, ready_file) = (self.path(&format!("{id}.sock")), self.path(&format!("{id}.ready")));
         let mut text = self.credentials(&leaf);
         let _infallible = write!(
             text,
-            "\n[brokers]\naddresses = [\"{}\"]\nallow_loopback = true\n\n[tickets]\nkeys = [{:?}]\n\
+            "{}\n[tickets]\nkeys = [{:?}]\n\
              \n[offer]\necho = true\nsink = true\n\n[admin]\nsocket = {admin:?}\n\n[ready]\nfile = {ready_file:?}\n",
-            self.place(broker)?.text(),
+            self.broker_places(brokers)?,
             self.authority.ticket_keys_file(),
         );
-        let node = self.start_node(program, "target", id, &text, &ready_file).await?;
-        self.targets.push(node);
-        Ok(())
+        drop(std::fs::remove_file(&ready_file));
+        self.start_node(program, "target", id, &text, &ready_file).await
+    }
+
+    /// The command line of a Controller that knows `brokers` and holds a ticket for every service of `target`.
+    ///
+    /// # Errors
+    /// When its files cannot be made, or there is no such broker.
+    pub fn controller_command(
+        &self,
+        id: &str,
+        brokers: &[BrokerId],
+        target: &str,
+        program: &NodeProgram,
+        verb: &[&str],
+    ) -> Result<Command, HarnessError> {
+        let leaf = self.authority.issue(&LeafRequest::new(Role::Controller, id).replacing())?;
+        let text = format!("{}{}", self.credentials(&leaf), self.broker_places(brokers)?);
+        let config = self.write(&format!("{id}.toml"), &text)?;
+        let invalid = || HarnessError::Id(target.to_owned());
+        let (wanted, every) = (target.parse().map_err(|_| invalid())?, "*".parse().map_err(|_| invalid())?);
+        let request = TicketRequest::for_certificate(&leaf.certificate, wanted, vec![every])?;
+        let ticket = self.write(&format!("{id}.ticket"), &self.authority.mint_ticket(&request)?)?;
+        let mut words = verb.iter().map(ToString::to_string);
+        let mut arguments: Vec<String> = words.next().into_iter().collect();
+        arguments.extend(["--config".to_owned(), config.display().to_string()]);
+        arguments.extend(["--ticket".to_owned(), ticket.display().to_string()]);
+        arguments.extend(words);
+        Ok(program.command("controller", &arguments))
+    }
+
+    /// Asks a broker's admin socket, or the socket of the Target of that name; `None` when it does not answer.
+    pub async fn ask(&self, name: &str, command: &str) -> Option<Value> {
+        let mut client = AdminClient::connect(&self.path(&format!("{name}.sock"))).await.ok()?;
+        client.call(command, Value::Null, ADMIN_DEADLINE).await.ok().map(|(_, answer)| answer)
+    }
+
+    /// A broker's process.
+    pub fn broker(&self, broker: &BrokerId) -> Option<&Node> {
+        self.brokers.get(broker)
+    }
+
+    fn broker_places(&self, brokers: &[BrokerId]) -> Result<String, HarnessError> {
+        let places: Result<Vec<String>, HarnessError> =
+            brokers.iter().map(|broker| self.place(broker).map(BrokerPlace::text)).collect();
+        Ok(format!("\n[brokers]\naddresses = {:?}\nallow_loopback = true\n", places?))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, HarnessError> {
+        let path = self.path(name);
+        std::fs::write(&path, text).map_err(|source| HarnessError::File { path: path.clone(), source })?;
+        Ok(path)
     }
 
     async fn start_node(
@@ -126,8 +191,7 @@ impl Deployment {
         config: &str,
         ready_file: &Path,
     ) -> Result<Node, HarnessError> {
-        let path = self.path(&format!("{stem}.toml"));
-        std::fs::write(&path, config).map_err(|source| HarnessError::File { path: path.clone(), source })?;
+        let path = self.write(&format!("{stem}.toml"), config)?;
         let arguments = ["run".to_owned(), "--config".to_owned(), path.display().to_string()];
         let command = program.command(kind, &arguments);
         let mut node = Node::start(stem, command, &self.path(&format!("{stem}.log")))?;

@@ -159,9 +159,59 @@ impl Network {
         self.hosts.get(name).ok_or_else(|| LabError::NoSuchHost(name.to_owned()))
     }
 
+    /// Drops every packet from one host to another, or lets them pass again. Nobody is told.
+    ///
+    /// # Errors
+    /// When iptables fails.
+    pub fn cut(&self, from: &str, to: &str, cut: bool) -> Result<(), LabError> {
+        drop_packets(&format!("-i {from} -o {to}"), cut)
+    }
+
+    /// Drops every packet from and to a host, or lets them pass again: its line is pulled.
+    ///
+    /// # Errors
+    /// When iptables fails.
+    pub fn unplug(&self, host: &str, unplugged: bool) -> Result<(), LabError> {
+        drop_packets(&format!("-i {host}"), unplugged)?;
+        drop_packets(&format!("-o {host}"), unplugged)
+    }
+
+    /// Drops every UDP packet between hosts.
+    ///
+    /// # Errors
+    /// When iptables fails.
+    pub fn drop_udp(&self) -> Result<(), LabError> {
+        drop_packets("-p udp", true)
+    }
+
+    /// Takes a host's address away and gives it another one: what it had connected goes nowhere.
+    ///
+    /// # Errors
+    /// When iproute2 fails, or the host is not there.
+    pub fn readdress(&mut self, name: &str) -> Result<IpAddr, LabError> {
+        let host = self.hosts.get_mut(name).ok_or_else(|| LabError::NoSuchHost(name.to_owned()))?;
+        let IpAddr::V4(old) = host.address else { return Ok(host.address) };
+        let [one, two, three, last] = old.octets();
+        let new = Ipv4Addr::new(one, two, three, last.wrapping_add(1));
+        for line in [
+            format!("ip -n {name} addr del {old}/24 dev line"),
+            format!("ip -n {name} addr add {new}/24 dev line"),
+            format!("ip -n {name} route replace default via {one}.{two}.{three}.1"),
+        ] {
+            run_line(&line)?;
+        }
+        host.address = IpAddr::V4(new);
+        Ok(host.address)
+    }
+
     /// The delay of packets from one host to another, which may be changed while they flow.
     pub fn delayer(&self, from: &str, to: &str) -> Option<&Delayer> {
         let wanted = |((one, other), _): &&((String, String), Delayer)| one == from && other == to;
         self.delayers.iter().find(wanted).map(|(_, delayer)| delayer)
     }
+}
+
+fn drop_packets(which: &str, cut: bool) -> Result<(), LabError> {
+    let action = if cut { "-I" } else { "-D" };
+    run_line(&format!("iptables {action} FORWARD {which} -j DROP"))
 }
