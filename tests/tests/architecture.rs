@@ -308,6 +308,8 @@ fn proto_modules_share_only_the_ids_of_wire() {
         for other in modules.iter().filter(|other| *other != module) {
             assert!(!text.contains(&format!("crate::{other}")), "{path} imports crate::{other}");
         }
+        // It stands beside the session and reads its events; nothing stands on it.
+        assert!(!text.contains("crate::recovery"), "{path} imports crate::recovery");
     }
 }
 

@@ -341,6 +341,13 @@ impl Session {
         Some(key)
     }
 
+    /// Asks for a PING on every path: this machine was away, and wants to know which of them are left.
+    pub fn ping_all(&mut self, now: Moment) {
+        for path in self.paths.values_mut() {
+            path.liveness.ask(now);
+        }
+    }
+
     /// When [`Self::handle_timeout`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Moment> {
         if self.ending.is_over() {
