@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rc_proto::recovery::PlannerConfig;
 use rc_proto::session::SessionConfig;
 use rc_proto::wire::{BrokerId, IdError, Role};
 use rc_transport::CredentialFiles;
@@ -29,6 +30,9 @@ pub struct ClientConfig {
     /// How long a session is kept while no path carries it; 0 to 15 min. A Controller uses the smaller of this and what
     /// its Target announces less 30 s. `None` is the default of the role.
     pub resume_window: Option<Duration>,
+    /// Between a Controller's periodic changes of path, which keep the way of a recovery exercised; `None` for none.
+    /// Default 30 min.
+    pub repath_every: Option<Duration>,
     /// Connections to brokers that are kept ready for the next path, 0 to 2: to the pinned broker, then to that of the
     /// second link. Default 2. With none, each new path begins with a handshake.
     pub pool_legs: usize,
@@ -161,17 +165,20 @@ impl BrokerPlaces {
     }
 }
 
-/// How long a session without a path is kept by default. Zero: its first path is its last one.
-const RESUME_WINDOW: Duration = Duration::ZERO;
+/// How long a Target keeps a session that has no path; a Controller gives up 30 s earlier.
+const TARGET_RESUME_WINDOW: Duration = Duration::from_secs(150);
+/// Longest resume window.
+const RESUME_WINDOW_MAX: Duration = Duration::from_secs(15 * 60);
 
 impl ClientConfig {
     /// The settings of the sessions of an endpoint of this role.
-    pub(crate) fn session(&self, _role: Role) -> SessionConfig {
+    pub(crate) fn session(&self, role: Role) -> SessionConfig {
         let defaults = SessionConfig::default();
+        let window = if role == Role::Target { TARGET_RESUME_WINDOW } else { defaults.resume_window };
         SessionConfig {
             send_cap_bytes: self.buffers.send_cap,
             receive_window_bytes: self.buffers.receive_window,
-            resume_window: self.resume_window.unwrap_or(RESUME_WINDOW),
+            resume_window: self.resume_window.unwrap_or(window).min(RESUME_WINDOW_MAX),
             ..defaults
         }
     }
@@ -184,6 +191,7 @@ impl ClientConfig {
             timers: Timers::default(),
             buffers: Buffers::default(),
             resume_window: None,
+            repath_every: PlannerConfig::default().repath_every,
             pool_legs: POOL_LEGS_MAX,
             state_dir: None,
         }
@@ -213,6 +221,8 @@ mod tests {
             crl: None,
         };
         let mut config = ClientConfig::new(files, ["brokers.mesh.example"]);
+        let window = |config: &ClientConfig, role| config.session(role).resume_window.as_secs();
+        assert_eq!((window(&config, Role::Target), window(&config, Role::Controller)), (150, 120));
         config.buffers = Buffers { send_cap: 1, receive_window: 2 };
         config.resume_window = Some(Duration::from_secs(3));
         let session = config.session(Role::Target);

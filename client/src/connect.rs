@@ -2,10 +2,11 @@
 //! end-to-end handshake and ATTACH.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rc_proto::identity::SpiffeId;
-use rc_proto::wire::codes::{Lane, PathFailure, Purpose};
+use rc_proto::wire::codes::PathFailure;
 use rc_proto::wire::{EndpointId, Role, SessionId};
 
 use crate::endpoint::Endpoint;
@@ -15,7 +16,7 @@ use crate::failure::FailureKind;
 use crate::link::BrokerContact;
 use crate::path::{PathFault, PathRequest, open_path};
 use crate::proven_path::{PathBreak, ProvenPath};
-use crate::session::{Beginning, PathFacts, SessionHandle};
+use crate::session::{Beginning, Mover, PathFacts, SessionHandle, TicketRenewal};
 
 /// First wait before a further attempt; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -53,7 +54,8 @@ impl Endpoint {
         SpiffeId::endpoint(self.id().trust_domain().clone(), Role::Target, target)
     }
 
-    /// Controller: starts a session with `target`.
+    /// Controller: starts a session with `target`, which goes on over other paths when the first one ends. Further
+    /// tickets come from `tickets`.
     ///
     /// # Errors
     /// When there is no broker, no path within the time for one, or the Target refuses.
@@ -61,14 +63,9 @@ impl Endpoint {
         &self,
         target: &EndpointId,
         ticket: String,
+        tickets: Arc<dyn TicketRenewal>,
     ) -> Result<SessionHandle, StartError> {
-        let request = PathRequest {
-            target: target.clone(),
-            target_id: self.target_id(target),
-            ticket: ticket.clone(),
-            purpose: Purpose::NEW,
-            lane: Lane::INTERACTIVE,
-        };
+        let request = PathRequest::first(target, self.target_id(target), ticket.clone());
         let beginning = Beginning::new(self.setup(), SessionId(rand::random()), target.clone());
         let deadline = self.reach().timers.attach;
         let mut first_break = None;
@@ -81,6 +78,9 @@ impl Endpoint {
             let error = match beginning.attach(stream, facts, ticket.clone(), deadline).await {
                 Ok(handle) => {
                     self.adopt(&handle);
+                    let mover = Mover::new(self, &handle, request, tickets);
+                    let stop = self.setup().stop.clone();
+                    self.setup().tasks.spawn(async move { stop.run_until_cancelled(mover.run()).await });
                     return Ok(handle);
                 }
                 Err(error) => explained(error, &broken),

@@ -59,6 +59,7 @@ fn setup() -> SessionSetup {
         // There is no other path to wait for.
         config: SessionConfig { resume_window: Duration::ZERO, ..SessionConfig::default() },
         clock: Arc::new(BootClock),
+        events: crate::event::EventLog::default(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rc_proto::Moment;
 use rc_proto::identity::SpiffeId;
+use rc_proto::recovery::PlannerConfig;
 use rc_proto::select::Choice;
 use rc_proto::wire::codes::EndCode;
 use rc_proto::wire::message::Invite;
@@ -20,7 +21,7 @@ use crate::certificate_watch::watch_certificate;
 use crate::config::ClientConfig;
 use crate::error::{LocateError, SetupError};
 use crate::event::{Event, EventLog, Events};
-use crate::link::{self, Held, LinkNews, Links, PinState, Shared};
+use crate::link::{self, BrokerContact, Held, LinkNews, Links, PinState, Shared};
 use crate::locate::Locator;
 use crate::pool::{LegPool, PoolNeeds, keep_filled};
 use crate::reach::{Reach, SystemSource, unix_ms};
@@ -155,6 +156,7 @@ impl Endpoint {
             instance: run.instance,
             config: config.session(role),
             clock: Arc::clone(&reach.clock),
+            events: reach.events.clone(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -345,6 +347,22 @@ impl Endpoint {
     /// What happens to the control links from now on.
     pub(crate) fn link_news(&self) -> broadcast::Receiver<LinkNews> {
         self.inner.shared.news.subscribe()
+    }
+
+    /// Every broker that the last choice knew, nearest first, where it answered.
+    pub(crate) fn measured_brokers(&self) -> Vec<BrokerContact> {
+        let choice = self.inner.shared.choice.load();
+        let rows = choice.iter().flat_map(|choice| &choice.brokers);
+        let answered = |row: &rc_proto::select::ChoiceRow| {
+            let answered = Some(row.address?);
+            Some(BrokerContact { answered, ..BrokerContact::named(&row.broker, "") })
+        };
+        rows.filter_map(answered).collect()
+    }
+
+    /// The settings of its sessions' planners.
+    pub(crate) fn planner(&self) -> PlannerConfig {
+        PlannerConfig { repath_every: self.inner.config.repath_every, ..PlannerConfig::default() }
     }
 
     /// Who this process is.

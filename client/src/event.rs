@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rc_proto::wire::codes::{Denial, Lane, PathFailure, RegistrationRole, ResetCode};
+use rc_proto::recovery::Reason;
+use rc_proto::wire::codes::{Denial, PathFailure, Purpose, RegistrationRole, ResetCode};
 use rc_proto::wire::{BrokerId, ChannelId, EndpointId, Epoch, InstanceId, PathId, ServiceName, SessionId};
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -136,16 +137,88 @@ pub enum Event {
         /// The path it began on, when a broker carries it.
         path: Option<PathId>,
     },
-    /// A further path carries a session, or is ready to.
-    PathAttached {
+    /// A path was attached: it carries the session, or with epoch 0 stands by.
+    PathOpened {
         /// The session.
         session: SessionId,
         /// The path, when a broker carries it.
         path: Option<PathId>,
-        /// Its epoch; 0 for one that is only ready.
+        /// Its epoch.
         epoch: Epoch,
-        /// Its kind.
-        lane: Lane,
+        /// The brokers that it crosses; on the Target's side only its own.
+        brokers: Vec<BrokerId>,
+    },
+    /// The other endpoint is not heard on a path.
+    PathSuspect {
+        /// The session.
+        session: SessionId,
+        /// The path.
+        path: Option<PathId>,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The other endpoint is heard on it again.
+    PathTrusted {
+        /// The session.
+        session: SessionId,
+        /// The path.
+        path: Option<PathId>,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// A path of a session that goes on is gone.
+    PathEnded {
+        /// The session.
+        session: SessionId,
+        /// The path.
+        path: Option<PathId>,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+    },
+    /// No path carries the session; it is kept for its resume window.
+    SessionDetached {
+        /// The session.
+        session: SessionId,
+        /// How its last path ended.
+        reason: String,
+    },
+    /// A Controller looks for another path.
+    SessionMoving {
+        /// The session.
+        session: SessionId,
+        /// Resume or handover.
+        purpose: Purpose,
+        /// Why.
+        reason: Reason,
+    },
+    /// A path that a session wants could not be had; it goes on trying.
+    PathAttemptFailed {
+        /// The session.
+        session: SessionId,
+        /// Through which broker, and what happened.
+        reason: String,
+    },
+    /// The session goes on over another path.
+    SessionMoved {
+        /// The session.
+        session: SessionId,
+        /// The path.
+        path: Option<PathId>,
+        /// Resume or handover.
+        purpose: Purpose,
+        /// Why; `None` at a Target when the Controller alone knows.
+        reason: Option<Reason>,
+        /// Ms from the suspicion, the loss or the wish until the path carried the session.
+        took_ms: u64,
+    },
+    /// No fresh ticket could be had; it is asked for again. The session ends a minute after its ticket does.
+    TicketRenewalFailed {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: String,
     },
     /// A session ended.
     SessionEnded {

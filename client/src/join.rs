@@ -8,7 +8,6 @@ use rc_proto::wire::message::Invite;
 use rc_proto::wire::{EndpointId, Epoch, PathId, ServiceName, SessionId};
 
 use crate::endpoint::Endpoint;
-use crate::event::Event;
 use crate::link::BrokerContact;
 use crate::path::{JoinedPath, join_path, peer_of};
 use crate::proven_path::ProvenPath;
@@ -177,16 +176,12 @@ impl Joined {
         session: &SessionHandle,
         permits: impl Fn(&ServiceName) -> bool + Send + Sync + 'static,
     ) -> Result<Epoch, Unfit> {
-        let Self { controller_id, attach, stream, early, facts, endpoint, .. } = self;
-        let (path, lane) = (facts.path, attach.lane);
-        match session.accept_path(stream, &attach, permits, early, facts) {
-            Ok(epoch) => {
-                let session = session.id();
-                endpoint.event_log().publish(Event::PathAttached { session, path, epoch, lane });
-                Ok(epoch)
-            }
-            Err((stream, refused)) => Err(Unfit { controller: controller_id, stream, refused }),
-        }
+        let Self { controller_id, attach, stream, early, facts, .. } = self;
+        session.accept_path(stream, &attach, permits, early, facts).map_err(|(stream, refused)| Unfit {
+            controller: controller_id,
+            stream,
+            refused,
+        })
     }
 }
 

@@ -50,9 +50,13 @@ pub use event::{Event, EventLog, Events};
 pub use failure::FailureKind;
 pub use join::{Invitation, JoinError, Joined, Unfit};
 pub use probe::{ProbeError, ProbeReport, ResolvedName, probe};
+pub use rc_proto::recovery::Reason as MoveReason;
 pub use rc_proto::select::{Choice, Rule};
 pub use rc_transport::CredentialFiles;
 pub use session::{
-    AttachRequest, Channel, ChannelReset, OfferQueue, OpenOptions, PendingChannel, SessionHandle, Withdrawn,
+    AttachRequest, Channel, ChannelReset, OfferQueue, OpenOptions, PendingChannel, SessionHandle,
+    TicketRenewal, Withdrawn,
 };
-pub use status::{ChannelStatus, EndedBy, HopStatus, PathStatus, PinStatus, SessionEnd, SessionStatus};
+pub use status::{
+    ChannelStatus, EndedBy, HopStatus, LastMove, MoveStatus, PathStatus, PinStatus, SessionEnd, SessionStatus,
+};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rc_proto::identity::SpiffeId;
 use rc_proto::wire::codes::{Lane, Purpose};
 use rc_proto::wire::message::{Invite, JoinPath, Message, OpenPath, PathOpened};
-use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, InstanceId, PathId};
 use rc_transport::{EndToEnd, EndToEndError, Leg, LegError, MessageStream, PathIo, PathRefused, Peer};
 
 use crate::error::{AttachError, PathError};
@@ -25,6 +25,28 @@ pub(crate) struct PathRequest {
     pub(crate) ticket: String,
     pub(crate) purpose: Purpose,
     pub(crate) lane: Lane,
+    /// The one instance of the Target that is wanted.
+    pub(crate) instance: Option<InstanceId>,
+    /// The brokers behind the first one, the Target's last; empty means locate.
+    pub(crate) route: Vec<BrokerId>,
+    /// Brokers not to use.
+    pub(crate) avoid: Vec<BrokerId>,
+}
+
+impl PathRequest {
+    /// For the first path of a session.
+    pub(crate) fn first(target: &EndpointId, target_id: SpiffeId, ticket: String) -> Self {
+        Self {
+            target: target.clone(),
+            target_id,
+            ticket,
+            purpose: Purpose::NEW,
+            lane: Lane::INTERACTIVE,
+            instance: None,
+            route: Vec::new(),
+            avoid: Vec::new(),
+        }
+    }
 }
 
 /// Why there is no end-to-end stream: the path's fault or the other end's.
@@ -34,6 +56,15 @@ pub(crate) enum PathFault {
     /// Something on the way altered the bytes; another path may carry them whole.
     Altered(PathError),
     Attach(AttachError),
+}
+
+impl std::fmt::Display for PathFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(error) | Self::Altered(error) => error.fmt(f),
+            Self::Attach(error) => error.fmt(f),
+        }
+    }
 }
 
 /// Opens a path through `contact` and proves the Target at its other end.
@@ -101,9 +132,9 @@ fn open_message(path_id: PathId, request: &PathRequest, left: Duration) -> Messa
         ticket: request.ticket.clone(),
         purpose: request.purpose,
         lane: request.lane,
-        instance: None,
-        route: Vec::new(),
-        avoid: Vec::new(),
+        instance: request.instance,
+        route: request.route.clone(),
+        avoid: request.avoid.clone(),
         deadline_ms: u32::try_from(whole_ms(left)).unwrap_or(u32::MAX),
         ext: Ext::none(),
     };

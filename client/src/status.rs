@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rc_proto::wire::codes::{AbortCode, Class, EndCode, Lane, RegistrationRole};
+use rc_proto::recovery::Reason;
+use rc_proto::wire::codes::{AbortCode, Class, EndCode, Lane, Purpose, RegistrationRole};
 use rc_proto::wire::{BrokerId, ChannelId, EndpointId, Epoch, Incarnation, PathId, ServiceName, SessionId};
 use serde::Serialize;
 
@@ -46,12 +47,41 @@ pub struct PathStatus {
     pub epoch: Epoch,
     /// Its kind.
     pub lane: Lane,
+    /// Whether it carries the session's channels now.
+    pub in_use: bool,
+    /// Whether it stands by: ready, and carrying nothing.
+    pub standby: bool,
+    /// Whether the other endpoint is not heard on it.
+    pub suspect: bool,
     /// The brokers on the way; on the Target's side only its own broker is known.
     pub hops: Vec<HopStatus>,
     /// Round trip of this endpoint to its own broker in µs, when measured.
     pub first_round_trip_us: Option<u32>,
     /// Round trip of this endpoint to the other one in µs, smoothed, when measured.
     pub round_trip_us: Option<u32>,
+}
+
+/// How a session came to another path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MoveStatus {
+    /// Resume or handover.
+    pub purpose: Purpose,
+    /// Why; `None` at a Target when the Controller alone knows.
+    pub reason: Option<Reason>,
+    /// Ms from the suspicion, the loss or the wish until the new path carried the session.
+    pub took_ms: u64,
+    /// Paths that were tried for it; `None` at a Target.
+    pub attempts: Option<u32>,
+}
+
+/// The last change of path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LastMove {
+    /// Ms since then.
+    pub ago_ms: u64,
+    /// How.
+    #[serde(flatten)]
+    pub moved: MoveStatus,
 }
 
 /// One channel of a session.
@@ -76,6 +106,8 @@ pub struct SessionStatus {
     pub age_ms: u64,
     /// Its live paths.
     pub paths: Vec<PathStatus>,
+    /// Its last change of path, if there was one.
+    pub last_move: Option<LastMove>,
     /// Its open channels.
     pub channels: Vec<ChannelStatus>,
     /// Bytes that the application wrote to channels.

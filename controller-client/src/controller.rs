@@ -1,15 +1,18 @@
 //! A Controller process: its pinned broker, and the sessions it starts.
 
+use std::sync::Arc;
+
 use rc_client::{
     ClientConfig, Endpoint, EndpointStatus, Events, LocateError, PinStatus, ProbeError, ProbeReport,
-    SetupError,
+    SetupError, TicketRenewal,
 };
 use rc_proto::wire::codes::Purpose;
 use rc_proto::wire::{EndpointId, Role, SessionId};
+use rc_transport::BoxFuture;
 
 use crate::error::ConnectError;
 use crate::session::Session;
-use crate::ticket_source::{TicketRequest, TicketSource};
+use crate::ticket_source::{TicketRequest, TicketSource, TicketSourceError};
 
 /// Finds a broker, keeps a control link to it, and starts sessions through it.
 ///
@@ -34,6 +37,9 @@ impl Controller {
 
     /// Starts a session with `target`, with a ticket from `tickets`. Waits for a broker when none is pinned yet.
     ///
+    /// The session goes on over other brokers when the ones that carry it die. `tickets` is asked again, for a
+    /// [`Purpose::RESUME`], well before the ticket in use ends and when the Target does not take it any more.
+    ///
     /// # Errors
     /// When there is no ticket, no broker, no path, or the Target refuses.
     pub async fn connect(
@@ -44,8 +50,10 @@ impl Controller {
         let target_id = self.endpoint.target_id(target);
         let request =
             TicketRequest { controller: self.endpoint.id(), target: target_id, purpose: Purpose::NEW };
-        let ticket = tickets.ticket(request).await?;
-        let handle = self.endpoint.start_session(target, ticket).await?;
+        let ticket = tickets.ticket(request.clone()).await?;
+        let request = TicketRequest { purpose: Purpose::RESUME, ..request };
+        let further = Arc::new(Further { tickets, request });
+        let handle = self.endpoint.start_session(target, ticket, further).await?;
         Ok(Session::new(handle, self.endpoint.clone()))
     }
 
@@ -83,5 +91,20 @@ impl Controller {
     /// Ends every session and the control link, and waits for them.
     pub async fn shutdown(&self) {
         self.endpoint.shutdown().await;
+    }
+}
+
+/// The tickets of a session that runs.
+struct Further<S> {
+    tickets: S,
+    request: TicketRequest,
+}
+
+impl<S: TicketSource> TicketRenewal for Further<S> {
+    fn renew(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async {
+            let ticket = self.tickets.ticket(self.request.clone()).await;
+            ticket.map_err(|error: TicketSourceError| error.to_string())
+        })
     }
 }

@@ -16,7 +16,7 @@ pub struct TicketRequest {
     pub controller: SpiffeId,
     /// Who is wanted.
     pub target: SpiffeId,
-    /// [`Purpose::NEW`]: every session that starts asks once.
+    /// [`Purpose::NEW`] for a session that starts, [`Purpose::RESUME`] for one that runs and needs a further ticket.
     pub purpose: Purpose,
 }
 
@@ -68,8 +68,8 @@ impl TicketSourceError {
 /// The future of a ticket.
 pub type TicketFuture<'a> = Pin<Box<dyn Future<Output = Result<String, TicketSourceError>> + Send + 'a>>;
 
-/// Gives the ticket of each session, as a compact JWS. Asked once for each session that starts; the session ends 60 s
-/// after its ticket's `exp`.
+/// Gives the tickets of each session, as a compact JWS. Asked for each session that starts, and again well before the
+/// ticket in use ends; a session ends 60 s after the `exp` of the last one that it presented.
 pub trait TicketSource: Send + Sync + 'static {
     /// A ticket for `request`.
     fn ticket(&self, request: TicketRequest) -> TicketFuture<'_>;
@@ -102,7 +102,7 @@ impl TicketSource for FixedTicket {
     }
 }
 
-/// A file that holds the ticket; read again for each session.
+/// A file that holds the ticket; read again for each session, and before the ticket in use ends.
 #[derive(Debug, Clone)]
 pub struct TicketFile(pub PathBuf);
 
@@ -119,7 +119,7 @@ impl TicketSource for TicketFile {
     }
 }
 
-/// A program that prints the ticket; run for each session. It gets the target in `RC_TARGET`, the controller in
+/// A program that prints the ticket; run for each session, and before the ticket in use ends. It gets the target in `RC_TARGET`, the controller in
 /// `RC_CONTROLLER` (SPIFFE ids) and the purpose in `RC_PURPOSE`.
 #[derive(Debug, Clone)]
 pub struct TicketCommand {

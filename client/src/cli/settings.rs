@@ -114,6 +114,15 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     )
     .range("0", "2")
     .too_small("each new path begins with a handshake: a session that lost its path is back later"),
+    Knob::new(
+        "session.repath_every",
+        Kind::Duration,
+        "30m",
+        "Between a controller's periodic changes of path, which keep the way of a recovery exercised; 0ms for none.",
+    )
+    .range("0ms", "24h")
+    .too_small("paths are opened for nothing")
+    .too_large("that a way does not work any more shows when it is needed"),
     Knob::optional(
         "state.dir",
         Kind::Path,
@@ -158,9 +167,12 @@ pub fn read_client_config(reader: &mut Reader<'_>) -> ClientConfig {
         send_cap: reader.read("session.send_cap"),
         receive_window: reader.read("session.receive_window"),
     };
-    let (resume_window, state_dir) = (reader.optional("session.resume_window"), reader.optional("state.dir"));
+    let resume_window = reader.optional("session.resume_window");
+    let repath_every: std::time::Duration = reader.read("session.repath_every");
+    let repath_every = (!repath_every.is_zero()).then_some(repath_every);
     let pool_legs = reader.read("pool.legs");
-    ClientConfig { credentials, brokers, timers, buffers, resume_window, pool_legs, state_dir }
+    let state_dir = reader.optional("state.dir");
+    ClientConfig { credentials, brokers, timers, buffers, resume_window, repath_every, pool_legs, state_dir }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use rc_proto::session::SessionConfig;
+use rc_proto::wire::codes::Lane;
 use rc_proto::wire::message::Invite;
 use rc_proto::wire::{Ext, InstanceId, JoinSecret, PathId};
-use rc_transport::{Credentials, EndToEnd};
+use rc_transport::{BoxFuture, Credentials, EndToEnd};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,9 +35,18 @@ fn id(text: &str) -> EndpointId {
     text.parse().unwrap()
 }
 
+/// No ticket but the first.
+struct NoFurther;
+
+impl TicketRenewal for NoFurther {
+    fn renew(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async { Err("there is one ticket".to_owned()) })
+    }
+}
+
 impl Scene {
     async fn start(&self) -> Result<SessionHandle, StartError> {
-        self.endpoint.start_session(&id("pc-1"), "ticket".to_owned()).await
+        self.endpoint.start_session(&id("pc-1"), "ticket".to_owned(), Arc::new(NoFurther)).await
     }
 
     fn target(&self) -> Credentials {
@@ -55,6 +65,7 @@ async fn serve(
         instance: InstanceId([7; 16]),
         config: SessionConfig::default(),
         clock: Arc::new(TokioClock::start()),
+        events: crate::event::EventLog::default(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     };

@@ -23,7 +23,7 @@ use super::start::SessionSetup;
 use super::state::{Offered, State, ignore_gone};
 use super::waits::{Fate, Slot, Wait};
 use crate::error::OpenError;
-use crate::status::{ChannelStatus, PathStatus, SessionEnd, SessionStatus, whole_ms};
+use crate::status::{ChannelStatus, LastMove, PathStatus, SessionEnd, SessionStatus, whole_ms};
 
 /// What a pump does next with its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct SessionCore {
     pub(super) timer: Notify,
     /// Wakes who judges attaches on paths that stood by.
     pub(super) requests: Notify,
+    /// Wakes who carries the planner's decisions out.
+    pub(crate) moves: Notify,
     ended: watch::Sender<Option<SessionEnd>>,
     owner: Mutex<Weak<Owner>>,
 }
@@ -66,6 +68,7 @@ impl SessionCore {
             state: Mutex::new(State::new(session, offers, now)),
             timer: Notify::new(),
             requests: Notify::new(),
+            moves: Notify::new(),
             ended: watch::Sender::new(None),
             owner: Mutex::new(Weak::new()),
         }
@@ -102,8 +105,14 @@ impl SessionCore {
         let mut state = self.lock();
         let now = self.setup.clock.now();
         let result = mutate(&mut state, now);
-        let settled = state.settle();
+        let settled = state.settle(now);
         drop(state);
+        for event in settled.events {
+            self.setup.events.publish(event);
+        }
+        if settled.plan_due {
+            self.moves.notify_one();
+        }
         if settled.attach_requested {
             self.requests.notify_waiters();
         }
@@ -364,6 +373,9 @@ impl SessionCore {
                     path: facts.path,
                     epoch: path.epoch,
                     lane: path.lane,
+                    in_use: path.bound,
+                    standby: path.epoch == rc_proto::wire::Epoch(0),
+                    suspect: path.suspect,
                     hops: facts.hops.clone(),
                     first_round_trip_us: facts.first_round_trip_us,
                     round_trip_us: path.srtt.map(|srtt| u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX)),
@@ -379,6 +391,10 @@ impl SessionCore {
                 peer: self.peer.clone(),
                 age_ms: whole_ms(now.since(state.began)),
                 paths: paths.collect(),
+                last_move: state
+                    .moves
+                    .last
+                    .map(|(at, moved)| LastMove { ago_ms: whole_ms(now.since(at)), moved }),
                 channels: channels.collect(),
                 sent_bytes: inner.bytes_out,
                 received_bytes: inner.bytes_in,

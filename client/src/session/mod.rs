@@ -10,6 +10,8 @@
 mod channel;
 mod core;
 mod handle;
+mod mover;
+mod moves;
 mod paths;
 mod pump;
 #[cfg(test)]
@@ -24,6 +26,8 @@ pub(crate) use self::core::SessionCore;
 pub use channel::{Channel, ChannelReset};
 pub(crate) use handle::ended;
 pub use handle::{OfferQueue, OpenOptions, PendingChannel, SessionHandle, Withdrawn};
+pub(crate) use mover::Mover;
+pub use mover::TicketRenewal;
 pub use paths::AttachRequest;
 pub(crate) use start::{Beginning, SessionSetup, Unread, admit, attach, read_attach, refuse};
 pub(crate) use state::PathFacts;

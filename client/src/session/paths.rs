@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use rc_proto::identity::ticket::KeyThumbprint;
+use rc_proto::recovery::AttemptId;
 use rc_proto::session::{AttachError, PathKey};
 use rc_proto::wire::codes::{Denial, Purpose, Refusal};
 use rc_proto::wire::frame::{Attach, Refused};
@@ -26,13 +27,15 @@ const PATHS_MAX: usize = 8;
 pub(crate) struct Attaching {
     pub(crate) key: PathKey,
     /// 0 for a path that will stand by.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the session knows it; tests compare it"))]
     pub(crate) epoch: Epoch,
     pub(super) answer: oneshot::Receiver<AttachAnswer>,
 }
 
 impl SessionCore {
     /// Controller: sends ATTACH over `stream` for the session to use as `purpose` says, and pumps the path from now on.
-    /// What becomes of it is told by the session; [`Attaching`] tells the answer to this ATTACH alone.
+    /// What becomes of it is told by the session; [`Attaching`] tells the answer to this ATTACH alone. The planner is told
+    /// that the path of `attempt` is being attached.
     ///
     /// # Errors
     /// When the session is over; the stream is dropped then.
@@ -42,13 +45,21 @@ impl SessionCore {
         facts: PathFacts,
         purpose: Purpose,
         ticket: String,
+        attempt: Option<AttemptId>,
     ) -> Result<Attaching, AttachError> {
         let attaching = self.with(|state, now| {
             let lane = facts.lane.unwrap_or(rc_proto::wire::codes::Lane::INTERACTIVE);
             let key = state.add_path(facts);
             let answer = state.await_attach(key);
             match state.session.attach(key, purpose, lane, ticket, now) {
-                Ok(epoch) => Ok(Attaching { key, epoch, answer }),
+                Ok(epoch) => {
+                    if let Some(plan) = &mut state.moves.plan
+                        && let Some(attempt) = attempt
+                    {
+                        plan.handle_attaching(attempt, key, epoch, purpose, now);
+                    }
+                    Ok(Attaching { key, epoch, answer })
+                }
                 Err(error) => {
                     state.forget_path(key);
                     Err(error)
@@ -117,7 +128,7 @@ impl SessionHandle {
         loop {
             let mut told = std::pin::pin!(core.requests.notified());
             told.as_mut().enable();
-            if let Some((path, attach)) = core.with(|state, _| state.requested.pop_front()) {
+            if let Some((path, attach)) = core.with(|state, _| state.moves.take_request()) {
                 return Some(AttachRequest { core: Arc::clone(&core), path, attach, answered: false });
             }
             tokio::select! {
@@ -185,7 +196,7 @@ impl AttachRequest {
 impl Drop for AttachRequest {
     fn drop(&mut self) {
         if !self.answered {
-            self.core.with(|state, _| state.close_path(self.path));
+            self.core.with(|state, _| state.close_path(self.path, "nobody judged its ticket"));
         }
     }
 }

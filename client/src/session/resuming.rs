@@ -71,7 +71,7 @@ async fn further(pair: &Pair, purpose: Purpose, number: u8) -> (Line, Attaching)
     let mut line = line();
     let core = pair.controller.shared_core();
     let mut attaching =
-        core.attach_path(line.near.take().unwrap(), facts(number), purpose, "d.e.f".into()).unwrap();
+        core.attach_path(line.near.take().unwrap(), facts(number), purpose, "d.e.f".into(), None).unwrap();
     let (answer, taken) =
         tokio::join!(&mut attaching.answer, accepted(pair, line.far.take().unwrap(), number));
     assert!(matches!(answer.unwrap(), AttachAnswer::Attached));
@@ -248,8 +248,9 @@ async fn an_attach_that_does_not_hold_changes_nothing() {
     let mut stale = line();
     let core = pair.controller.shared_core();
     let before = epochs(&pair.target);
-    let attaching =
-        core.attach_path(stale.near.take().unwrap(), facts(2), Purpose::RESUME, "d.e.f".into()).unwrap();
+    let attaching = core
+        .attach_path(stale.near.take().unwrap(), facts(2), Purpose::RESUME, "d.e.f".into(), None)
+        .unwrap();
     let mut stream = stale.far.take().unwrap();
     let (mut attach, early) = read_attach(&mut stream, &id("alice"), DEADLINE).await.unwrap();
     attach.epoch = Epoch(1);
@@ -272,8 +273,9 @@ async fn a_flood_of_standby_paths_is_bounded() {
     }
     let mut surplus = line();
     let core = pair.controller.shared_core();
-    let attaching =
-        core.attach_path(surplus.near.take().unwrap(), facts(9), Purpose::STANDBY, "d.e.f".into()).unwrap();
+    let attaching = core
+        .attach_path(surplus.near.take().unwrap(), facts(9), Purpose::STANDBY, "d.e.f".into(), None)
+        .unwrap();
     let (answer, refused) = tokio::join!(attaching.answer, accepted(&pair, surplus.far.take().unwrap(), 9));
     assert_eq!(refused.unwrap_err(), Refusal::DENIED);
     assert!(matches!(answer.unwrap(), AttachAnswer::Refused(_)));

@@ -21,6 +21,7 @@ use super::paths::Attaching;
 use super::pump::{PathStream, pump};
 use super::state::{AttachAnswer, PathFacts};
 use crate::error::AttachError;
+use crate::event::EventLog;
 use crate::reach::nap_until;
 
 /// Time and bytes for a refusal to reach the peer before the path is closed.
@@ -33,6 +34,8 @@ pub(crate) struct SessionSetup {
     pub(crate) instance: InstanceId,
     pub(crate) config: SessionConfig,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where it tells what happens to it.
+    pub(crate) events: EventLog,
     /// Owns the session's tasks.
     pub(crate) tasks: TaskTracker,
     /// Ends them without a word.
@@ -101,7 +104,7 @@ impl Beginning {
         let target = || self.core.peer().clone();
         let Attaching { key, answer, .. } = self
             .core
-            .attach_path(stream, facts, Purpose::NEW, ticket)
+            .attach_path(stream, facts, Purpose::NEW, ticket, None)
             .map_err(|error| AttachError::Refused { target: target(), refusal: error.to_string() })?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(AttachAnswer::Attached)) => Ok(SessionHandle::new(Arc::clone(&self.owner))),
@@ -114,7 +117,7 @@ impl Beginning {
                 Err(AttachError::PathEnded { peer: target().to_string(), reason })
             }
             Err(_) => {
-                self.core.with(|state, _| state.close_path(key));
+                self.core.with(|state, _| state.close_path(key, "the target did not answer"));
                 Err(AttachError::Deadline { peer: target().to_string(), waited: deadline })
             }
         }

@@ -1,19 +1,24 @@
 //! What the lock protects: the pure session, its paths, its channels' waiters, and what a mutation leaves to be told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::task::Waker;
 
 use rc_proto::Moment;
 use rc_proto::identity::ticket::KeyThumbprint;
 use rc_proto::session::{ChannelError, PathKey, ReadOutcome, Session, SessionEvent, SessionState};
 use rc_proto::wire::codes::{Class, EndCode, Lane, ResetCode};
-use rc_proto::wire::frame::{Attach, Refused};
-use rc_proto::wire::{ChannelId, PathId, ServiceName};
+use rc_proto::wire::frame::Refused;
+use rc_proto::wire::{ChannelId, Epoch, PathId, ServiceName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::Transmit;
+use super::moves::Moves;
 use super::waits::{Fate, Slot, Wait};
+use crate::event::Event;
 use crate::status::{EndedBy, HopStatus, SessionEnd};
+
+/// Why a path is given up whose peer fell silent.
+const NOT_HEARD: &str = "the peer is not heard any more";
 
 /// A channel that the peer opened.
 #[derive(Debug)]
@@ -42,14 +47,13 @@ pub(crate) struct PathFacts {
     pub(crate) peer_key: Option<KeyThumbprint>,
 }
 
-/// An ATTACH on a path that stood by, which nobody has judged yet.
-pub(super) type Requested = (PathKey, Box<Attach>);
-
 /// One path's pump, from the session's side.
 pub(super) struct PathSlot {
     pub(super) facts: PathFacts,
-    /// The session is done with it: the pump closes it.
-    closing: bool,
+    /// Its epoch, once the Target has taken it; 0 while it stands by.
+    pub(super) epoch: Option<Epoch>,
+    /// Why the session is done with it: the pump closes it.
+    pub(super) closing: Option<&'static str>,
     waker: Option<Waker>,
     /// The stream takes no bytes: the waker is called when the path is to be closed, not for further bytes.
     full: bool,
@@ -62,12 +66,15 @@ pub(super) struct Settled {
     pub(super) timer_nearer: bool,
     pub(super) ended: Option<SessionEnd>,
     pub(super) attach_requested: bool,
+    pub(super) plan_due: bool,
+    pub(super) events: Vec<Event>,
 }
 
 /// What was told outside the lock before.
 #[derive(Debug, Default)]
 struct Told {
     timeout: Option<Moment>,
+    plan_timeout: Option<Moment>,
     end: bool,
 }
 
@@ -80,12 +87,9 @@ pub(super) struct State {
     pub(super) wakes: Vec<Waker>,
     /// Who waits for a PING to be answered.
     pub(super) pingers: Vec<Waker>,
-    /// At most one of each path.
-    pub(super) requested: VecDeque<Requested>,
     pub(super) began: Moment,
     offers: Option<mpsc::Sender<Offered>>,
-    paths_made: u64,
-    last_loss: String,
+    pub(super) moves: Moves,
     told: Told,
     /// The mutation gave the paths nothing to send.
     pub(super) quiet: bool,
@@ -100,19 +104,18 @@ impl State {
             end: None,
             wakes: Vec::new(),
             pingers: Vec::new(),
-            requested: VecDeque::new(),
             began: now,
             offers,
-            paths_made: 0,
-            last_loss: String::new(),
+            moves: Moves::default(),
             told: Told::default(),
             quiet: false,
         }
     }
 
     /// Handles what the mutation before made happen.
-    pub(super) fn settle(&mut self) -> Settled {
+    pub(super) fn settle(&mut self, now: Moment) -> Settled {
         while let Some(event) = self.session.poll_event() {
+            self.note_event(&event, now);
             self.handle_event(event);
         }
         if !std::mem::take(&mut self.quiet) {
@@ -127,8 +130,17 @@ impl State {
         self.told.timeout = timeout;
         let ended = self.end.clone().filter(|_| !self.told.end);
         self.told.end |= ended.is_some();
-        let attach_requested = !self.requested.is_empty();
-        Settled { wakes: std::mem::take(&mut self.wakes), timer_nearer, ended, attach_requested }
+        let plan_timeout = self.moves.plan_timeout();
+        let plan_due = self.moves.has_actions() || plan_timeout != self.told.plan_timeout;
+        self.told.plan_timeout = plan_timeout;
+        Settled {
+            wakes: std::mem::take(&mut self.wakes),
+            timer_nearer,
+            ended,
+            attach_requested: self.moves.has_requests(),
+            plan_due,
+            events: self.moves.take_events(),
+        }
     }
 
     /// When the session wants to be called next; the timer arms itself at it.
@@ -160,9 +172,9 @@ impl State {
     // ---- paths
 
     pub(super) fn add_path(&mut self, facts: PathFacts) -> PathKey {
-        self.paths_made += 1;
-        let key = PathKey(self.paths_made);
-        self.paths.insert(key, PathSlot { facts, closing: false, waker: None, full: false, attach: None });
+        let key = self.moves.next_key();
+        let slot = PathSlot { facts, epoch: None, closing: None, waker: None, full: false, attach: None };
+        self.paths.insert(key, slot);
         key
     }
 
@@ -199,7 +211,7 @@ impl State {
     pub(super) fn wants_closed(&mut self, key: PathKey, full: bool, waker: &Waker) -> bool {
         let over = self.end.is_some();
         match self.paths.get_mut(&key) {
-            Some(path) if !path.closing && !over => {
+            Some(path) if path.closing.is_none() && !over => {
                 path.waker = Some(waker.clone());
                 path.full = full;
                 // The waker just stored must not be called for this very look.
@@ -219,27 +231,26 @@ impl State {
         if let Err(fault) = self.session.handle_bytes(key, bytes, now) {
             if self.end.is_none() {
                 tracing::warn!(%fault, "a path carried what cannot be followed");
-                self.last_loss = fault.to_string();
+                self.moves.note_loss(&fault.to_string());
             }
-            self.close_path(key);
+            self.close_path(key, "what it carried cannot be followed");
         }
     }
 
     pub(super) fn path_gone(&mut self, key: PathKey, reason: &str, now: Moment) {
         let Some(mut path) = self.paths.remove(&key) else { return };
-        self.requested.retain(|(requested, _)| *requested != key);
-        if !reason.is_empty() {
-            reason.clone_into(&mut self.last_loss);
-        }
+        self.moves.note_loss(reason);
         if let Some(tell) = path.attach.take() {
             drop(tell.send(AttachAnswer::PathGone(reason.to_owned())));
         }
         self.session.path_lost(key, now);
+        self.note_gone(key, &path, reason, now);
     }
 
-    pub(super) fn close_path(&mut self, key: PathKey) {
+    /// The pump closes the path; `why` is told to people.
+    pub(super) fn close_path(&mut self, key: PathKey, why: &'static str) {
         if let Some(path) = self.paths.get_mut(&key) {
-            path.closing = true;
+            path.closing = Some(why);
             self.wakes.extend(path.waker.take());
         }
     }
@@ -247,7 +258,7 @@ impl State {
     /// Every pump closes its path.
     fn close_every_path(&mut self) {
         let keys: Vec<PathKey> = self.paths.keys().copied().collect();
-        keys.into_iter().for_each(|key| self.close_path(key));
+        keys.into_iter().for_each(|key| self.close_path(key, "the session is over"));
     }
 
     fn wake_paths(&mut self) {
@@ -269,7 +280,7 @@ impl State {
             SessionEvent::Attached { path, epoch: _ } => self.answer_attach(path, AttachAnswer::Attached),
             SessionEvent::RefusedByPeer { path, refused } => {
                 self.answer_attach(path, AttachAnswer::Refused(refused));
-                self.close_path(path);
+                self.close_path(path, "the target refused it");
             }
             SessionEvent::Offered { channel, service, class, options: _ } => {
                 self.offer(Offered { channel, service, class });
@@ -285,13 +296,12 @@ impl State {
             }
             SessionEvent::Closed(channel) => self.change(channel, Fate::Closed),
             SessionEvent::Dead(path) => {
-                "the peer is not heard any more".clone_into(&mut self.last_loss);
-                self.close_path(path);
+                self.moves.note_loss(NOT_HEARD);
+                self.close_path(path, NOT_HEARD);
             }
-            SessionEvent::PathRetired(path) => self.close_path(path),
-            SessionEvent::Detached => tracing::debug!("no path carries the session"),
+            SessionEvent::PathRetired(path) => self.close_path(path, "another path replaced it"),
             SessionEvent::Ended { code: EndCode::WINDOW_EXPIRED, by_peer: false, .. } => {
-                let detail = std::mem::take(&mut self.last_loss);
+                let detail = self.moves.take_loss();
                 self.finish(EndCode::WINDOW_EXPIRED, EndedBy::Network, None, detail);
             }
             SessionEvent::Ended { code, reason, by_peer } => self.finish(code, by(by_peer), None, reason),
@@ -299,17 +309,17 @@ impl State {
                 tracing::warn!(%code, reason, by_peer, "the session was aborted");
                 self.finish(EndCode::INTERNAL, by(by_peer), Some(code), reason);
             }
-            SessionEvent::Suspect(path) => tracing::debug!(?path, "the peer is not heard"),
-            SessionEvent::Recovered(path) => tracing::debug!(?path, "the peer is heard again"),
-            SessionEvent::AttachRequested { path, attach } => self.requested.push_back((path, attach)),
-            SessionEvent::RepathWanted { reason, .. } => {
-                tracing::debug!(%reason, "the peer asks for another path")
-            }
-            SessionEvent::Where(_) => {}
+            SessionEvent::AttachRequested { path, attach } => self.moves.request(path, attach),
+            // Told and planned by `note_event`.
+            SessionEvent::Suspect(_)
+            | SessionEvent::Recovered(_)
+            | SessionEvent::Detached
+            | SessionEvent::RepathWanted { .. }
+            | SessionEvent::Where(_) => {}
         }
     }
 
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         code: EndCode,
         by: EndedBy,

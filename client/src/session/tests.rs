@@ -31,6 +31,7 @@ pub(super) fn setup_with_window(instance: u8, resume_window: Duration) -> Sessio
         instance: InstanceId([instance; 16]),
         config: SessionConfig { resume_window, ..SessionConfig::default() },
         clock: Arc::new(TokioClock::start()),
+        events: crate::event::EventLog::default(),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
     }
