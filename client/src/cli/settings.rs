@@ -107,6 +107,15 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     .too_small("a session ends with its last broker, or before this machine is back on a network")
     .too_large("a session whose other end is gone for good keeps its memory and its place"),
     Knob::new(
+        "session.repath_every",
+        Kind::Duration,
+        "30m",
+        "Between a controller's periodic changes of path, which keep the way of a recovery exercised; 0ms for none.",
+    )
+    .range("0ms", "12h")
+    .too_small("paths are opened for nothing")
+    .too_large("that a way does not work any more shows when it is needed"),
+    Knob::new(
         "pool.legs",
         Kind::Integer,
         "2",
@@ -114,15 +123,6 @@ pub const ENDPOINT_KNOBS: &[Knob] = &[
     )
     .range("0", "2")
     .too_small("each new path begins with a handshake: a session that lost its path is back later"),
-    Knob::new(
-        "session.repath_every",
-        Kind::Duration,
-        "30m",
-        "Between a controller's periodic changes of path, which keep the way of a recovery exercised; 0ms for none.",
-    )
-    .range("0ms", "24h")
-    .too_small("paths are opened for nothing")
-    .too_large("that a way does not work any more shows when it is needed"),
     Knob::optional(
         "state.dir",
         Kind::Path,

@@ -12,6 +12,8 @@ use crate::wire::{BrokerId, InstanceId};
 const ALTERNATES_MAX: usize = 8;
 /// Brokers that one open may ask to avoid.
 const AVOID_MAX: usize = 4;
+/// How long a broker that could not be reached comes after the others.
+const FAILED_KEPT: Duration = Duration::from_secs(30);
 /// Longest time that a broker may ask us to stay away.
 const STAY_AWAY_MAX: Duration = Duration::from_secs(60);
 
@@ -24,6 +26,8 @@ pub(super) struct Brokers {
     alternates: Vec<BrokerId>,
     not_before: BTreeMap<BrokerId, Moment>,
     draining: BTreeMap<BrokerId, Moment>,
+    /// Until when brokers that could not be reached come after the others.
+    failed: BTreeMap<BrokerId, Moment>,
     place: Option<Where>,
 }
 
@@ -79,6 +83,21 @@ impl Brokers {
         self.not_before.insert(broker.clone(), now + span.min(STAY_AWAY_MAX));
     }
 
+    /// The broker could not be reached, or its control link was lost.
+    pub(super) fn note_failed(&mut self, broker: &BrokerId, now: Moment) {
+        self.failed.retain(|_, until| *until > now);
+        self.failed.insert(broker.clone(), now + FAILED_KEPT);
+    }
+
+    /// A path through the broker was opened.
+    pub(super) fn note_worked(&mut self, broker: &BrokerId) {
+        self.failed.remove(broker);
+    }
+
+    fn has_failed(&self, broker: &BrokerId, now: Moment) -> bool {
+        self.failed.get(broker).is_some_and(|until| now < *until)
+    }
+
     pub(super) fn set_place(&mut self, place: Where) {
         self.place = Some(place);
     }
@@ -97,7 +116,7 @@ impl Brokers {
         self.not_before.values().copied().filter(|at| *at > now).min()
     }
 
-    /// The best way that `doubts` leave: least tried, not draining, not doubtful, linked, best ranked.
+    /// The best way that `doubts` leave: least tried (what just failed counts as tried), not draining, not doubtful, linked, best ranked.
     pub(super) fn choose(&self, doubts: &Doubts<'_>, now: Moment) -> Option<Way> {
         let known = self.view.iter().map(|view| (&view.broker, view.linked));
         let named =
@@ -108,7 +127,14 @@ impl Brokers {
         let (via, _) = free
             .enumerate()
             .min_by_key(|(rank, (broker, linked))| {
-                (doubts.times(broker), self.is_draining(broker, now), doubts.holds(broker), !linked, *rank)
+                let (times, failed) = (doubts.times(broker), self.has_failed(broker, now));
+                (
+                    times + usize::from(failed),
+                    self.is_draining(broker, now),
+                    doubts.holds(broker),
+                    !linked,
+                    *rank,
+                )
             })?
             .1;
         Some(self.way(via, doubts, now))

@@ -75,6 +75,7 @@ impl Planner {
 
     /// The control link to `broker` ended, and nobody meant it to: paths that start there are doubtful.
     pub fn handle_link_lost(&mut self, broker: &BrokerId, now: Moment) {
+        self.brokers.note_failed(broker, now);
         let starts_there = |known: &Known| known.opened.hops.first() == Some(broker);
         if self.paths.iter().any(|(_, known)| known.is_live() && starts_there(known)) {
             self.plan(Reason::LinkLost, now, vec![broker.clone()]);

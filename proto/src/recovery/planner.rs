@@ -132,6 +132,9 @@ impl Planner {
 
     /// The path of an attempt is open.
     pub fn handle_opened(&mut self, attempt: AttemptId, opened: OpenedPath, now: Moment) {
+        if let Some(via) = opened.hops.first() {
+            self.brokers.note_worked(via);
+        }
         self.attempts.note_opened(attempt, opened);
         self.step(now);
     }
@@ -139,6 +142,9 @@ impl Planner {
     /// The path of an attempt could not be had.
     pub fn handle_open_failed(&mut self, attempt: AttemptId, failure: OpenFailure, now: Moment) {
         let Some(under_way) = self.attempts.under_way.remove(&attempt) else { return };
+        if failure == OpenFailure::Unreachable {
+            self.brokers.note_failed(&under_way.via, now);
+        }
         if let OpenFailure::Refused { code, retry_after, alternates } = &failure {
             self.brokers.note_alternates(alternates);
             match *code {

@@ -512,7 +512,7 @@ fn a_lost_control_link_or_a_changed_network_moves_at_once_and_keeps_the_old_path
     assert_eq!(scene.done(), [], "no path starts there");
     scene.plan.handle_link_lost(&broker("in/a"), at(0));
     let (order, purpose, _) = scene.moves();
-    assert_eq!((order.via.as_str(), purpose), ("eu/c", Purpose::HANDOVER));
+    assert_eq!((order.via.as_str(), purpose), ("ap/e", Purpose::HANDOVER), "the link to eu/c was lost, too");
     let mut scene = Scene::new();
     scene.plan.handle_network_changed(at(0));
     assert_eq!(scene.moves().1, Purpose::HANDOVER);
@@ -703,4 +703,12 @@ fn the_same_seed_and_the_same_events_give_the_same_plan() {
         told
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn a_broker_whose_link_was_lost_is_asked_after_the_others() {
+    let mut scene = Scene::new();
+    scene.plan.handle_link_lost(&broker("eu/c"), at(0));
+    scene.lost(1);
+    assert_eq!(scene.order().via, broker("ap/e"));
 }

@@ -12,6 +12,7 @@ mod bad_input;
 mod bytes;
 mod control;
 mod lifecycle;
+mod moving;
 mod scale;
 mod shell;
 mod ssh;
