@@ -271,6 +271,7 @@ mod tests {
                 peer: "alice".parse().unwrap(),
                 age_ms: 1,
                 paths: Vec::new(),
+                last_move: None,
                 channels: Vec::new(),
                 sent_bytes: 0,
                 received_bytes: 0,
@@ -284,12 +285,10 @@ mod tests {
             self.sessions.contains(&session)
         }
     }
-
     fn handler() -> Handler<Fake> {
         let sessions = vec![SessionId([0x11; 16]), SessionId([0x12; 16])];
         Handler(Fake { sessions, log: crate::event::EventLog::default() })
     }
-
     #[test]
     fn disconnect_takes_the_unique_beginning_of_an_id() {
         let answer = handler().disconnect(&json!({ "session": "12" })).unwrap();
