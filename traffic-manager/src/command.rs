@@ -1,8 +1,10 @@
 //! The `rc-traffic-manager` command line.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use rc_daemon::cli::{CommonArgs, CompletionsArgs, LONG_VERSION, ManArgs};
@@ -13,14 +15,19 @@ use rc_daemon::output::{self, Output, Table};
 use rc_daemon::{ExitStatus, Failure};
 use serde_json::json;
 
+use crate::admin::{self, ExplainArgs, SetEndpointArgs};
 use crate::config::{self, BINARY, Config, KNOBS};
-use crate::{admin, running};
+use crate::decide::Directive;
+use crate::reload::ConfigSource;
+use crate::running;
 
 const EXAMPLES: &str = "\
 Examples:
   rc-traffic-manager check-config --config tm.toml
   rc-traffic-manager run --config tm.toml --set 'listen.dns=127.0.0.1:5353'
   rc-traffic-manager status
+  rc-traffic-manager explain brokers.mesh.example --from 203.0.113.7
+  rc-traffic-manager set endpoint brokers.mesh.example broker-3 drain
   rc-traffic-manager events --follow --json";
 
 /// Answers DNS queries with the addresses of healthy brokers
@@ -59,12 +66,71 @@ enum Verb {
         #[command(flatten)]
         socket: SocketArgs,
     },
+    /// Read the configuration again; when something is wrong with it, the running one stays
+    Reload {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Show step by step why an asker gets its answer
+    Explain {
+        /// The name of a profile
+        name: String,
+        /// The address that the query comes from
+        #[arg(long, value_name = "ADDRESS")]
+        from: IpAddr,
+        /// The client subnet in the query, such as 203.0.113.0/24
+        #[arg(long, value_name = "ADDRESS/BITS")]
+        subnet: Option<SubnetArg>,
+        /// The record type that is asked for
+        #[arg(long = "type", value_name = "TYPE", default_value = "A")]
+        kind: String,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Order something that stands above the configuration until it is ordered otherwise
+    Set {
+        #[command(subcommand)]
+        what: Settable,
+    },
     /// Print the version and the commit it was built from
     Version,
     /// Print a completion script
     Completions(CompletionsArgs),
     /// Print the manual page, or write all pages into a directory
     Man(ManArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Settable {
+    /// Take an endpoint out, put it in, or let it drain
+    Endpoint {
+        /// The profile that it belongs to
+        profile: String,
+        /// Its name
+        endpoint: String,
+        /// disabled: neither used nor probed; enabled: as configured; drain: used only when no other is available
+        state: Directive,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+}
+
+/// A network as it stands in a query.
+#[derive(Debug, Clone, Copy)]
+struct SubnetArg(IpAddr, u8);
+
+impl FromStr for SubnetArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, bits) = text.split_once('/').ok_or("write an address, a slash and a number of bits")?;
+        let address: IpAddr = address.parse().map_err(|error| format!("{address}: {error}"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        match bits.parse() {
+            Ok(bits) if bits <= most => Ok(Self(address, bits)),
+            Ok(_) | Err(_) => Err(format!("{bits} is not a number of bits up to {most}")),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,12 +167,27 @@ fn dispatch(arguments: &Arguments) -> Result<ExitStatus, Failure> {
                 output.text(&settings.print())?;
                 return Ok(ExitStatus::Ok);
             }
-            runtime()?.block_on(Box::pin(running::run(config::read(&settings)?)))
+            let file = settings.file().map(std::path::Path::to_owned);
+            let (common, ready_file) = (common.clone(), ready_file.clone());
+            let read = move || Ok(config::read(&run_settings(&common, ready_file.as_ref()))?);
+            runtime()?.block_on(Box::pin(running::run(ConfigSource::new(read, file))))
         }
         Verb::CheckConfig => check_config(&config::read(&config::load(common))?, output),
         Verb::Status { socket } => runtime()?.block_on(admin::show_status(&socket.path(common), output)),
         Verb::Events { follow, socket } => {
             runtime()?.block_on(admin::show_events(&socket.path(common), *follow, output))
+        }
+        Verb::Reload { socket } => runtime()?.block_on(admin::reload(&socket.path(common), output)),
+        Verb::Explain { name, from, subnet, kind, socket } => {
+            let subnet = subnet.map(|SubnetArg(address, prefix)| (address, prefix));
+            let kind = kind.to_ascii_uppercase();
+            let args = ExplainArgs { name: name.clone(), from: *from, subnet, kind };
+            runtime()?.block_on(admin::show_explanation(&socket.path(common), &args, output))
+        }
+        Verb::Set { what: Settable::Endpoint { profile, endpoint, state, socket } } => {
+            let (profile, endpoint) = (profile.clone(), endpoint.clone());
+            let args = SetEndpointArgs { profile, endpoint, directive: *state };
+            runtime()?.block_on(admin::set_endpoint(&socket.path(common), &args, output))
         }
         Verb::Version => rc_daemon::cli::version(BINARY, output),
         Verb::Completions(completions) => completions.run(Arguments::command(), output),

@@ -9,18 +9,24 @@
 //! | [`server`] | DNS over UDP and TCP |
 //! | [`maps`] | the operator's tables of where askers are |
 //! | [`config`] | the knob table and the checked configuration |
-//! | `command`, `running`, `admin` | command line, life of the process, admin socket |
+//! | `generation`, `reload`, `state` | one configuration at work, the change to the next, and what outlives both |
+//! | `command`, `running`, `admin`, `metrics`, `rates` | command line, life of the process, admin socket, what it shows |
 #![forbid(unsafe_code)]
 
 mod admin;
 mod command;
 pub mod config;
 pub mod decide;
+mod generation;
 pub mod maps;
+mod metrics;
 pub mod monitor;
 mod name;
+mod rates;
+mod reload;
 mod running;
 pub mod server;
+mod state;
 pub mod zone;
 
 pub use command::run;

@@ -3,6 +3,7 @@
 //! Everything shown is read from the real processes: DNS answers from the region's DNS server, tables from
 //! `rc-controller probe`, paths from the session itself.
 
+mod dns;
 mod names;
 mod output;
 mod story;
@@ -28,6 +29,7 @@ const NODE_ARGUMENT: &str = "__node";
 #[command(name = "rc-demo", version = LONG_VERSION, after_help = "\
 Examples:
   rc-demo                 run the story and end
+  rc-demo --story dns     the six methods of DNS routing, and a broker that leaves DNS and comes back
   rc-demo --json          the same as one JSON event a line
   rc-demo --keep          leave the deployment up and print commands to try; end with Ctrl-C
 
@@ -36,6 +38,9 @@ struct Arguments {
     /// Print each step as a JSON event on a line of its own
     #[arg(long)]
     json: bool,
+    /// Which story: the way of a session, or DNS
+    #[arg(long, value_enum, default_value_t = Story::Session)]
+    story: Story,
     /// Leave the deployment up afterwards and print the commands to try
     #[arg(long)]
     keep: bool,
@@ -45,6 +50,15 @@ struct Arguments {
     /// Size of the file that is sent, in MiB
     #[arg(long, default_value_t = 16, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
     file_mib: u32,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Story {
+    /// DNS, the choice of brokers, the path, a command, a file, round trips
+    Session,
+    /// What each routing method answers to whom, a broker's death leaving DNS, and its return
+    Dns,
 }
 
 /// Runs the demo, or the node that the hidden first argument asks for.
@@ -79,10 +93,17 @@ fn execute(arguments: &Arguments) -> ExitCode {
 async fn interruptible(arguments: &Arguments, show: &output::Show) -> anyhow::Result<ExitStatus> {
     let program = NodeProgram::this_executable(NODE_ARGUMENT)?;
     tokio::select! {
-        outcome = story::tell(arguments, program, show) => outcome.map(|()| ExitStatus::Ok),
+        outcome = tell(arguments, program, show) => outcome.map(|()| ExitStatus::Ok),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             Ok(ExitStatus::Interrupted)
         }
+    }
+}
+
+async fn tell(arguments: &Arguments, program: NodeProgram, show: &output::Show) -> anyhow::Result<()> {
+    match arguments.story {
+        Story::Session => Box::pin(story::tell(arguments, program, show)).await,
+        Story::Dns => Box::pin(dns::tell(program, show)).await,
     }
 }

@@ -62,6 +62,12 @@ pub const KNOBS: &[Knob] = &[
         "The name that clients are told who ask which server answers (RFC 5001); none when unset.",
     ),
     Knob::optional("admin.socket", Kind::Path, "The admin socket; a default for this user when unset."),
+    Knob::optional(
+        "state.file",
+        Kind::Path,
+        "Where the health of the endpoints and the operator's orders outlive the process; beside the admin socket when unset.",
+    ),
+    rc_daemon::metrics::ADDRESSES,
     Knob::optional("ready.file", Kind::Path, "Written once DNS is served, removed at the end."),
     Knob::new("probe.concurrency", Kind::Integer, "256", "Probes in flight at once.")
         .unit("probes")

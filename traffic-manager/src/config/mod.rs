@@ -40,12 +40,14 @@ pub struct Config {
     pub listen: Vec<std::net::SocketAddr>,
     /// How it is served.
     pub server: ServerOptions,
-    /// UDP sockets at each address, each with a thread.
-    pub udp_threads: usize,
     /// The name that clients are told who ask for it.
     pub nsid: Option<String>,
     /// The admin socket.
     pub admin_socket: PathBuf,
+    /// Where what is known outlives the process.
+    pub state_file: PathBuf,
+    /// Where metrics are answered.
+    pub metrics: Vec<std::net::SocketAddr>,
     /// Where to tell the real addresses.
     pub ready_file: Option<PathBuf>,
     /// Probes in flight at once.

@@ -36,12 +36,14 @@ pub fn read(settings: &Settings) -> Result<Config, ConfigErrors> {
         credentials: credentials(&mut reader, is_probed),
         listen: reader.read("listen.dns"),
         server: ServerOptions {
+            udp_threads: udp_threads(&mut reader),
             tcp_idle: reader.read("listen.tcp_idle"),
             responses_per_second: Some(reader.read("listen.responses_per_second")).filter(|rate| *rate > 0),
         },
-        udp_threads: udp_threads(&mut reader),
         nsid: nsid(&mut reader),
         admin_socket: admin_socket(&mut reader),
+        state_file: state_file(&mut reader),
+        metrics: reader.read("metrics.addresses"),
         ready_file: reader.optional("ready.file"),
         probes_max: reader.read("probe.concurrency"),
         zones: Arc::new(served),
@@ -61,6 +63,11 @@ fn maps(reader: &mut Reader<'_>) -> MapFiles {
         round_trips: reader.optional("maps.round_trips"),
         geography: reader.optional("maps.geography"),
     }
+}
+
+/// The file that the configuration names, or one beside the admin socket.
+fn state_file(reader: &mut Reader<'_>) -> PathBuf {
+    reader.optional("state.file").unwrap_or_else(|| admin_socket(reader).with_extension("state.json"))
 }
 
 fn udp_threads(reader: &mut Reader<'_>) -> usize {

@@ -7,7 +7,7 @@ use super::profile::{EndpointIndex, Profile};
 use super::status::{ProfileStatus, Resolver};
 
 /// An endpoint's state, by the words of Azure Traffic Manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum EndpointStatus {
     /// The last probe was answered, or fewer probes failed than are tolerated.
     Online,

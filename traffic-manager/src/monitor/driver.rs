@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rc_proto::Moment;
 use rc_transport::{BoxFuture, Clock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -18,6 +19,8 @@ use crate::decide::EndpointIndex;
 
 /// Requests for the endpoints' state that wait for the driver; the requester waits when there are more.
 const REQUESTS_MAX: usize = 16;
+/// How old the load of an endpoint may be that answers are decided by, beside the age of its last probe.
+const LOAD_AGE_MAX: Duration = Duration::from_secs(1);
 /// The driver looks up at least this often, though no timer is due.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -27,20 +30,34 @@ pub trait Prober: Send + Sync + 'static {
     fn probe(&self, endpoint: EndpointIndex) -> BoxFuture<'static, Result<Report, ProbeFailure>>;
 }
 
+/// What a running driver is asked.
+#[derive(Debug)]
+enum Request {
+    Views(oneshot::Sender<Vec<EndpointView>>),
+    Pause { endpoint: EndpointIndex, is_paused: bool },
+}
+
 /// Asks a running driver.
 #[derive(Debug, Clone)]
 pub struct MonitorHandle {
-    requests: mpsc::Sender<oneshot::Sender<Vec<EndpointView>>>,
+    requests: mpsc::Sender<Request>,
 }
 
 impl MonitorHandle {
     /// What is known of each endpoint, by its index; nothing when the driver has ended.
     pub async fn views(&self) -> Vec<EndpointView> {
         let (answer, answered) = oneshot::channel();
-        if self.requests.send(answer).await.is_err() {
+        if self.requests.send(Request::Views(answer)).await.is_err() {
             return Vec::new();
         }
         answered.await.unwrap_or_default()
+    }
+
+    /// Stops probing an endpoint, or goes on with it.
+    pub async fn pause(&self, endpoint: EndpointIndex, is_paused: bool) {
+        if self.requests.send(Request::Pause { endpoint, is_paused }).await.is_err() {
+            tracing::debug!("the monitor has ended");
+        }
     }
 }
 
@@ -54,9 +71,12 @@ pub struct Driver<P, C> {
     random: SmallRng,
     snapshot: LatestSnapshot,
     events: mpsc::Sender<MonitorEvent>,
-    requests: mpsc::Receiver<oneshot::Sender<Vec<EndpointView>>>,
+    requests: mpsc::Receiver<Request>,
     probes: JoinSet<Ended>,
     running: BTreeMap<ProbeId, AbortHandle>,
+    /// Whether there are answers that the published health does not have, and when it was published.
+    has_answers: bool,
+    published: Moment,
 }
 
 impl<P, C> std::fmt::Debug for Driver<P, C> {
@@ -77,6 +97,7 @@ impl<P: Prober, C: Clock> Driver<P, C> {
     ) -> (Self, MonitorHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         snapshot.observe(monitor.observed());
+        let published = clock.now();
         let driver = Self {
             monitor,
             prober,
@@ -87,6 +108,8 @@ impl<P: Prober, C: Clock> Driver<P, C> {
             requests,
             probes: JoinSet::new(),
             running: BTreeMap::new(),
+            has_answers: false,
+            published,
         };
         (driver, MonitorHandle { requests: sender })
     }
@@ -104,10 +127,7 @@ impl<P: Prober, C: Clock> Driver<P, C> {
                     self.monitor.handle_timeout(self.clock.now(), &mut self.random);
                 }
                 Some(joined) = self.probes.join_next() => self.ended(joined),
-                Some(answer) = self.requests.recv() => {
-                    // Whoever asked may have gone.
-                    drop(answer.send(self.monitor.views().cloned().collect()));
-                }
+                Some(request) = self.requests.recv() => self.asked(request),
             }
         }
         self.probes.shutdown().await;
@@ -135,8 +155,25 @@ impl<P: Prober, C: Clock> Driver<P, C> {
                 tracing::debug!("nobody takes the monitor's events");
             }
         }
-        if has_changed {
+        self.publish(has_changed);
+    }
+
+    /// A change of state is published at once, a change of load within a second.
+    fn publish(&mut self, has_changed: bool) {
+        let now = self.clock.now();
+        if has_changed || (self.has_answers && now.since(self.published) >= LOAD_AGE_MAX) {
             self.snapshot.observe(self.monitor.observed());
+            (self.has_answers, self.published) = (false, now);
+        }
+    }
+
+    fn asked(&mut self, request: Request) {
+        match request {
+            // Whoever asked may have gone.
+            Request::Views(answer) => drop(answer.send(self.monitor.views().cloned().collect())),
+            Request::Pause { endpoint, is_paused } => {
+                self.monitor.pause(endpoint, is_paused, self.clock.now());
+            }
         }
     }
 
@@ -144,6 +181,7 @@ impl<P: Prober, C: Clock> Driver<P, C> {
         match joined {
             Ok((probe, outcome)) => {
                 self.running.remove(&probe);
+                self.has_answers |= outcome.is_ok();
                 self.monitor.handle_outcome(probe, outcome, self.clock.now(), &mut self.random);
             }
             // An abandoned probe; one that panicked runs into its deadline.

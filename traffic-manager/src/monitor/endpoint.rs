@@ -75,7 +75,7 @@ pub struct EndpointView {
 
 #[derive(Debug)]
 enum Phase {
-    /// Never probed.
+    /// Not to be probed.
     Unprobed,
     /// The next probe is due at this moment.
     Waiting { due: Moment },
@@ -157,6 +157,13 @@ impl EndpointMonitor {
             self.view.health = known.health;
             self.view.failures = known.failures;
             self.view.since = known.since;
+        }
+    }
+
+    /// Stops to be probed, or is probed at once; a probe in flight is forgotten.
+    pub(super) fn pause(&mut self, is_paused: bool, now: Moment) {
+        if let Watch::Probed(_) = self.watch {
+            self.phase = if is_paused { Phase::Unprobed } else { Phase::Waiting { due: now } };
         }
     }
 

@@ -97,6 +97,23 @@ impl Monitor {
         }
     }
 
+    /// Stops probing an endpoint, or goes on with it at once. Its state stays as it is.
+    pub fn pause(&mut self, index: EndpointIndex, is_paused: bool, now: Moment) {
+        let Some(endpoint) = self.endpoints.get_mut(index.0) else { return };
+        if let Some(timer) = endpoint.timer() {
+            self.timers.remove(&(timer, index));
+        }
+        if let Some(number) = endpoint.probe_in_flight() {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.actions.push_back(MonitorAction::Abandon { probe: ProbeId { endpoint: index, number } });
+        }
+        endpoint.pause(is_paused, now);
+        if let Some(timer) = endpoint.timer() {
+            self.timers.insert((timer, index));
+        }
+        self.start_queued(now);
+    }
+
     /// When [`Self::handle_timeout`] is next wanted.
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.timers.first().map(|(moment, _)| *moment)

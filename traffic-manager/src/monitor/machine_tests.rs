@@ -309,3 +309,21 @@ fn f49_what_was_known_counts_from_the_first_moment_on_and_probing_goes_on() {
     let first = lab.started[0].1.endpoint;
     assert_eq!(lab.status(first), Online);
 }
+
+#[test]
+fn s_07_a_paused_endpoint_is_not_probed_until_it_goes_on() {
+    let mut lab = Lab::new(&[plan(0), plan(0)]);
+    while lab.started.len() < 2 {
+        lab.step();
+    }
+    lab.monitor.pause(ONLY, true, lab.now);
+    lab.drain();
+    assert_eq!(lab.abandoned.iter().map(|probe| probe.endpoint).collect::<Vec<_>>(), [ONLY]);
+    for _ in 0..10 {
+        lab.probe(Ok(report()));
+        assert_eq!(lab.started.last().unwrap().1.endpoint, EndpointIndex(1));
+    }
+    lab.monitor.pause(ONLY, false, lab.now);
+    lab.step();
+    assert_eq!(lab.started.last().unwrap().1.endpoint, ONLY, "at once");
+}

@@ -147,6 +147,8 @@ fn only_its_family(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 /// How the server serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerOptions {
+    /// UDP sockets to bind at each address, each with a thread.
+    pub udp_threads: usize,
     /// A TCP connection without a query for so long is closed.
     pub tcp_idle: Duration,
     /// Responses a second to one network over UDP; `None` for no limit.
@@ -186,7 +188,11 @@ impl DnsServer {
         tcp_idle: Duration,
     ) -> Result<Self, ListenError> {
         let serving = LatestServing::new(Serving::new(zones, snapshot, counters));
-        Self::start_with(listening, &serving, ServerOptions { tcp_idle, responses_per_second: None })
+        Self::start_with(
+            listening,
+            &serving,
+            ServerOptions { udp_threads: 1, tcp_idle, responses_per_second: None },
+        )
     }
 
     /// Starts to answer from what `serving` holds at each moment.

@@ -27,4 +27,5 @@ mod writer;
 
 pub use counters::{Counters, CountersView};
 pub use listen::{DnsServer, ListenError, Listening, ServerOptions};
+pub use respond::{Transport, answer};
 pub use serving::{LatestMaps, LatestServing, Serving};

@@ -24,7 +24,7 @@ const ALIASES_MAX: usize = 8;
 
 /// How a query came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub enum Transport {
     /// A datagram: answers are short.
     Udp,
     /// A stream.
@@ -66,6 +66,20 @@ impl<'s> Served<'s> {
 struct Options {
     subnet: Option<ClientSubnet>,
     wants_nsid: bool,
+}
+
+/// Writes the response to one query into `out`, as the server does, without its limit of responses; says whether there
+/// is one.
+pub fn answer(
+    serving: &Serving,
+    message: &[u8],
+    source: IpAddr,
+    transport: Transport,
+    rng: &mut impl Rng,
+    out: &mut Vec<u8>,
+) -> bool {
+    let (snapshot, maps) = (serving.snapshot().load(), serving.maps().load());
+    respond(&Served::of(serving, &snapshot, &maps), message, source, transport, rng, out).is_some()
 }
 
 /// Writes the response to `message` into `out`; `None` for what must not be answered.

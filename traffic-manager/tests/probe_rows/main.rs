@@ -10,4 +10,6 @@
 mod driver;
 mod fake_broker;
 #[cfg(unix)]
+mod operating;
+#[cfg(unix)]
 mod process;

@@ -15,9 +15,9 @@ use tokio::process::{Child, Command};
 use crate::fake_broker::{FakeBroker, Mode, SERVICE, eventually};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rc-traffic-manager");
-const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-fn configuration(ca: &TestCa, dir: &Path, brokers: &[&FakeBroker]) -> PathBuf {
+pub(crate) fn configuration(ca: &TestCa, dir: &Path, brokers: &[&FakeBroker]) -> PathBuf {
     let files = ca.issue(&ca.id("traffic-manager/tm-1"), &[]);
     let mut text = format!(
         r#"
@@ -59,7 +59,7 @@ tolerated_failures = 1
     file
 }
 
-async fn start(config: &Path) -> (Child, SocketAddr) {
+pub(crate) async fn start(config: &Path) -> (Child, SocketAddr) {
     let child = Command::new(BINARY)
         .args(["run", "--config"])
         .arg(config)
@@ -75,7 +75,7 @@ async fn start(config: &Path) -> (Child, SocketAddr) {
 }
 
 /// The last numbers of the answered addresses, sorted.
-async fn answered(server: SocketAddr) -> Vec<u8> {
+pub(crate) async fn answered(server: SocketAddr) -> Vec<u8> {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
     question.add_query(Query::query(Name::from_ascii(format!("{SERVICE}.")).unwrap(), RecordType::A));
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -95,7 +95,7 @@ async fn answered(server: SocketAddr) -> Vec<u8> {
     found
 }
 
-async fn ask(config: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) async fn ask(config: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(BINARY).args(arguments).arg("--config").arg(config).output().await.unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
