@@ -430,7 +430,7 @@ impl Wire {
             let wanted = ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
             let listening = Listening::bind(&wanted).unwrap();
             let addresses = [listening.addresses()[0], listening.addresses()[1]];
-            let options = ServerOptions { tcp_idle: DEADLINE, responses_per_second: None };
+            let options = ServerOptions { udp_threads: 1, tcp_idle: DEADLINE, responses_per_second: None };
             let server = DnsServer::start_with(listening, &serving, options).unwrap();
             tokio::spawn(server.run(stop.clone()));
             addresses
