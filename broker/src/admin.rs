@@ -54,6 +54,8 @@ impl AdminHandler for Administration {
                     self.shutdown.request(StopCause::Request);
                     value(&self.broker.status())
                 }
+                #[cfg(feature = "testing")]
+                "block-worker" => Ok(block_worker(&request.args)),
                 unknown => Err(AdminError::unknown_command(unknown, COMMANDS)),
             }
         })
@@ -79,6 +81,14 @@ impl Administration {
             ended => Ok(json!({ "ended": ended })),
         }
     }
+}
+
+/// Blocks one worker for `for_ms`.
+#[cfg(feature = "testing")]
+fn block_worker(args: &Value) -> Value {
+    let for_ms = args.get("for_ms").and_then(Value::as_u64).unwrap_or_default();
+    drop(tokio::spawn(async move { std::thread::sleep(Duration::from_millis(for_ms)) }));
+    json!({ "for_ms": for_ms })
 }
 
 fn value(answer: &impl serde::Serialize) -> Result<Value, AdminError> {

@@ -279,13 +279,11 @@ impl ControlLink<'_> {
         }
     }
 
-    /// What is registered here already, over this or an earlier link, is no newcomer.
+    /// Whether it may register now; else when.
     fn admit(&self, target: &EndpointId, register: &Register) -> Result<(), Duration> {
         let node = self.node;
-        if node.presence.find(target, Some(register.instance)).is_some() {
-            return Ok(());
-        }
-        lock(&node.admission).admit_registration(target, register.role, node.now())
+        let is_here = node.presence.find(target, Some(register.instance)).is_some();
+        lock(&node.admission).admit_registration(target, register.role, is_here, node.now())
     }
 
     fn retry_after(&self, after: Duration) -> Reply {

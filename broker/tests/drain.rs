@@ -117,6 +117,36 @@ async fn without_an_alternate_a_session_that_lost_its_path_comes_back_up_to_the_
 }
 
 #[tokio::test]
+async fn sessions_at_a_draining_broker_are_still_reached_through_its_peers() {
+    let world = World::new();
+    let first = world.broker("in/b1").await;
+    // It dialled: nothing but what it tells says where it can be dialled.
+    let second = world.broker_with("us/b2", &[&first], |_| {}).await;
+    linked(&[&first, &second]).await;
+    let (controller, target) = (world.endpoint("controller/alice"), world.endpoint("target/pc-1"));
+    let mut control = target.registered(&second).await;
+    second.begin_drain();
+    drain(&mut control).await;
+    let knows = || first.events().since(0).iter().any(|event| event.kind == "mesh.draining");
+    eventually("its peer knows", knows).await;
+    let mut kept = Vec::new();
+    // More than there are ready connections.
+    for _ in 0..5 {
+        let mut open = world.open(&controller, "pc-1");
+        (open.purpose, open.instance) = (Purpose::RESUME, Some(target.instance()));
+        let mut near = controller.open(&first, &open).await;
+        let invite = loop {
+            if let Message::Invite(invite) = control.next().await {
+                break invite;
+            }
+        };
+        let far = target.join(&invite).await;
+        within(near.wait_opened()).await.unwrap();
+        kept.push((near, far));
+    }
+}
+
+#[tokio::test]
 async fn a_new_session_waits_for_a_target_that_leaves_a_draining_broker() {
     let world = World::new();
     let brokers = three(&world).await;

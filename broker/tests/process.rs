@@ -12,7 +12,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rc_daemon::admin::AdminClient;
 use rc_daemon::ready::Ready;
 use rc_proto::identity::ticket::{DenyClaims, TicketKeys};
 use support::{World, eventually};
@@ -84,6 +86,8 @@ async fn it_runs_answers_its_command_line_and_ends_when_it_drained() {
     assert!(ask(&site, &["links"]).status.success());
     assert!(ask(&site, &["paths"]).status.success());
     assert!(ask(&site, &["registrations"]).status.success());
+    assert!(ask(&site, &["scores", "--json"]).status.success());
+    assert!(ask(&site, &["scores", "--forget"]).status.success());
     let events = String::from_utf8(ask(&site, &["events", "--json"]).stdout).unwrap();
     assert!(events.contains("broker.started"), "{events}");
     let (code, line) = code_and_line(&ask(&site, &["disconnect", "nobody"]));
@@ -93,6 +97,7 @@ async fn it_runs_answers_its_command_line_and_ends_when_it_drained() {
     assert!(line.contains("already running"), "{line}");
     let drained = json(&ask(&site, &["drain", "--json"]));
     assert_eq!(drained["accepting"], false);
+    assert_eq!(drained["drain_cause"], "request");
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     assert!(!site.ready.exists());
@@ -109,6 +114,19 @@ async fn a_terminated_broker_drains_and_exits_with_success() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_broker_with_a_stuck_worker_drains_and_ends_with_an_error() {
+    let world = World::new();
+    let site = site(&world, "127.0.0.1:0");
+    let (child, _) = started(&site).await;
+    let mut client = AdminClient::connect(&site.dir.path().join("admin.sock")).await.unwrap();
+    let blocked = serde_json::json!({ "for_ms": 60_000 });
+    client.call("block-worker", blocked, Duration::from_secs(5)).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(exit_code(child).await, Some(1));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use super::limits::Limits;
 
 /// Buckets kept of one kind; full ones are forgotten first, since they say nothing.
 const BUCKETS_MAX: usize = 65_536;
+/// Registers of one identity, whether they are news or not: each is told to the mesh.
+const REGISTERS_OF_ONE: Rate = Rate { per_second: 2, burst: 10 };
 /// What opens leave for the purposes before theirs, per mille of the burst: resume, handover, standby, new.
 const OPEN_SHARES: [u16; 4] = [0, 125, 250, 500];
 /// The same of registrations: those for resumes and the second ones of running sessions, all others.
@@ -85,6 +87,7 @@ pub struct Admission {
     connections: Buckets<AddressBlock>,
     opens: Buckets<EndpointId>,
     all_opens: Gate<EndpointId, 4>,
+    registers: Buckets<EndpointId>,
     registrations: Gate<EndpointId, 2>,
     parked: BTreeMap<EndpointId, usize>,
     handshakes: BTreeMap<AddressBlock, usize>,
@@ -107,6 +110,7 @@ impl Admission {
                 burst: wire_limits::OPENS_BURST_MAX,
             }),
             all_opens: Gate::new(opens, OPEN_SHARES, now),
+            registers: Buckets::new(REGISTERS_OF_ONE),
             registrations: Gate::new(registrations, REGISTRATION_SHARES, now),
             parked: BTreeMap::new(),
             handshakes: BTreeMap::new(),
@@ -163,7 +167,7 @@ impl Admission {
         self.all_opens.admit(controller, class, now)
     }
 
-    /// Whether this Target may register now.
+    /// Whether this Target may register now. What is here already is no newcomer.
     ///
     /// # Errors
     /// The time until its slot.
@@ -171,8 +175,13 @@ impl Admission {
         &mut self,
         target: &EndpointId,
         role: RegistrationRole,
+        is_here: bool,
         now: Moment,
     ) -> Result<(), Duration> {
+        self.registers.take(target, now)?;
+        if is_here {
+            return Ok(());
+        }
         let class = usize::from(role == RegistrationRole::PRIMARY);
         self.registrations.admit(target, class, now)
     }
@@ -200,6 +209,7 @@ impl Admission {
     pub fn sweep(&mut self, now: Moment) {
         self.connections.forget_full(now);
         self.opens.forget_full(now);
+        self.registers.forget_full(now);
     }
 }
 
@@ -284,7 +294,7 @@ mod tests {
             let admitted = if is_open {
                 admission.admit_open(&name, Purpose::RESUME, at(ms))
             } else {
-                admission.admit_registration(&name, RegistrationRole::PRIMARY, at(ms))
+                admission.admit_registration(&name, RegistrationRole::PRIMARY, false, at(ms))
             };
             match admitted {
                 Ok(()) if has_session && !is_open => drop(queue.insert((ms, who, true))),
@@ -323,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_registers_ten_times_at_once_and_twice_a_second_also_when_it_is_here() {
+        let mut admission = Admission::new(&Limits::default(), at(0));
+        let mut admitted = |ms| {
+            let admit = |_: &u32| {
+                let pc = controller("pc-1");
+                admission.admit_registration(&pc, RegistrationRole::PRIMARY, true, at(ms)).is_ok()
+            };
+            (0..20).filter(admit).count()
+        };
+        assert_eq!([0, 499, 500, 2_500].map(&mut admitted), [10, 0, 1, 4]);
+    }
+
+    #[test]
     fn registrations_of_sessions_come_before_those_of_idle_targets() {
         let limits = Limits { registrations_burst: 8, registrations_per_second: 1, ..Limits::default() };
         let mut admission = Admission::new(&limits, at(0));
@@ -331,7 +354,10 @@ mod tests {
             let mut count = 0;
             loop {
                 number += 1;
-                if admission.admit_registration(&controller(&format!("t{number}")), role, at(0)).is_err() {
+                if admission
+                    .admit_registration(&controller(&format!("t{number}")), role, false, at(0))
+                    .is_err()
+                {
                     return count;
                 }
                 count += 1;

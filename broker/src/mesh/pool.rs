@@ -114,7 +114,8 @@ impl Mesh {
     fn whereabouts(&self, peer: &BrokerId) -> Option<(Option<SocketAddr>, String, Vec<SocketAddr>)> {
         let state = lock(&self.state);
         let link = state.links.get(peer)?;
-        let hint = state.members.linked().find(|(id, _)| *id == peer).map(|(_, hint)| hint.addresses.clone());
+        // Also of one that drains: it still serves what exists.
+        let hint = state.members.hint(peer).map(|hint| hint.addresses.clone());
         Some((link.answered_at, link.name.clone(), hint.unwrap_or_default()))
     }
 

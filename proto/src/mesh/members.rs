@@ -257,6 +257,11 @@ impl Members {
             .map(|(broker, member)| (broker, &member.hint))
     }
 
+    /// Where `peer` says that it can be dialled.
+    pub fn hint(&self, peer: &BrokerId) -> Option<&MemberHint> {
+        self.members.get(peer).map(|member| &member.hint)
+    }
+
     /// The members that are not linked and could be.
     pub fn unlinked(&self) -> impl Iterator<Item = (&BrokerId, &MemberHint)> {
         self.members
