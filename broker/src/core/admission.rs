@@ -289,7 +289,9 @@ mod tests {
         let mut queue: std::collections::BTreeSet<(u64, usize, bool)> =
             arrivals.iter().enumerate().map(|(who, ms)| (*ms, who, false)).collect();
         let mut last = 0;
+        let mut steps = 0..20 * arrivals.len();
         while let Some((ms, who, is_open)) = queue.pop_first() {
+            assert!(steps.next().is_some(), "{who} never gets in");
             let name = controller(&format!("e{who}"));
             let admitted = if is_open {
                 admission.admit_open(&name, Purpose::RESUME, at(ms))

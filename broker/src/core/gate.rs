@@ -227,6 +227,7 @@ mod tests {
                     admitted.push((who, ms, refusals));
                 }
                 Err(wait) => {
+                    assert!(refusals < 50, "{who} never gets in");
                     // As a message tells it: whole ms, rounded up.
                     let wait = Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap());
                     assert!(queue.insert((now + wait, who, class, refusals + 1)));
