@@ -369,6 +369,8 @@ async fn an_open_that_hangs_on_a_named_route_follows_the_target_to_where_it_regi
     open.route = vec![second.id().clone()];
     let mut near = controller.open(&first, &open).await;
     deaf.invite().await;
+    // By then the mesh has been asked, and nobody else had the Target.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     let mut at_third = target.control(&third).await;
     assert!(matches!(at_third.ask(target.register(2)).await, Message::Registered(_)));
     let _far = target.join(&at_third.invite().await).await;
@@ -384,12 +386,24 @@ async fn a_resume_is_told_at_once_that_a_peer_did_not_answer() {
     let mut stream = rc_transport::MessageStream::over(peer.dial(&first, Alpn::Mesh).await);
     let mut hello = support::hello();
     hello.incarnation = rc_proto::wire::Incarnation(9);
+    // Whoever connects there hears nothing either.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    hello.addresses = vec![deaf.local_addr().unwrap()];
     stream.send(&hello.into()).await.unwrap();
     eventually("the peer is linked", || first.status().mesh.linked == 1).await;
     let controller = world.endpoint("controller/alice");
-    let mut open = world.open(&controller, "pc-1");
-    open.purpose = Purpose::RESUME;
-    let began = std::time::Instant::now();
-    assert_eq!(refusal(&mut controller.open(&first, &open).await).await, PathFailure::PARTIAL);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let resume = |route: Vec<rc_proto::wire::BrokerId>| {
+        let mut open = world.open(&controller, "pc-1");
+        (open.purpose, open.route) = (Purpose::RESUME, route);
+        let (controller, first) = (&controller, &first);
+        async move {
+            let began = std::time::Instant::now();
+            (refusal(&mut controller.open(first, &open).await).await, began.elapsed())
+        }
+    };
+    let (located, named) = tokio::join!(resume(vec![]), resume(vec!["us/b2".parse().unwrap()]));
+    for (code, took) in [located, named] {
+        assert_eq!(code, PathFailure::PARTIAL);
+        assert!(took < Duration::from_millis(2_500), "{took:?}");
+    }
 }
