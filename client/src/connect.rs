@@ -160,4 +160,6 @@ fn explained(error: AttachError, broken: &PathBreak) -> AttachError {
 }
 
 #[cfg(test)]
+mod moving;
+#[cfg(test)]
 mod tests;

@@ -162,7 +162,9 @@ impl Joined {
                 endpoint.adopt(&handle);
                 Ok((handle, offers))
             }
-            Err((stream, refused)) => Err(Unfit { controller: controller_id, stream, refused }),
+            Err((stream, refused)) => {
+                Err(Unfit { controller: controller_id, stream: Box::new(stream), refused })
+            }
         }
     }
 
@@ -179,7 +181,7 @@ impl Joined {
         let Self { controller_id, attach, stream, early, facts, .. } = self;
         session.accept_path(stream, &attach, permits, early, facts).map_err(|(stream, refused)| Unfit {
             controller: controller_id,
-            stream,
+            stream: Box::new(stream),
             refused,
         })
     }
@@ -188,7 +190,7 @@ impl Joined {
 /// A request that does not hold by the protocol's own rules: tell its Controller so.
 pub struct Unfit {
     controller: EndpointId,
-    stream: ProvenPath,
+    stream: Box<ProvenPath>,
     refused: Box<Refused>,
 }
 
@@ -201,7 +203,7 @@ impl std::fmt::Debug for Unfit {
 impl Unfit {
     /// Writes the refusal and closes the path; what it was.
     pub async fn tell(self) -> JoinError {
-        refuse(self.stream, &self.refused).await;
+        refuse(*self.stream, &self.refused).await;
         JoinError { controller: self.controller, reason: self.refused.code.to_string() }
     }
 }

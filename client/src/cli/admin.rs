@@ -193,7 +193,8 @@ fn event_line(event: &Value) -> String {
 
 /// The sessions of a status as a table: who, for how long, over which brokers, what is open, bytes.
 pub fn session_table(sessions: &[Value]) -> Table {
-    let mut table = Table::new(&["session", "peer", "age", "brokers", "open", "sent", "received"]);
+    let mut table =
+        Table::new(&["session", "peer", "age", "brokers", "open", "sent", "received", "last move"]);
     for session in sessions {
         let text = |key: &str| session.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let number = |key: &str| session.get(key).and_then(Value::as_u64).unwrap_or_default();
@@ -217,6 +218,7 @@ pub fn session_table(sessions: &[Value]) -> Table {
             joined("channels", &["service"]),
             number("sent_bytes").to_string(),
             number("received_bytes").to_string(),
+            last_move(session),
         ]);
     }
     table
@@ -224,7 +226,7 @@ pub fn session_table(sessions: &[Value]) -> Table {
 
 /// The live paths of the sessions of a status: which brokers, in the order of the way, and how far the peer is.
 pub fn path_table(sessions: &[Value]) -> Table {
-    let mut table = Table::new(&["session", "path", "epoch", "lane", "brokers", "round trip ms"]);
+    let mut table = Table::new(&["session", "path", "epoch", "lane", "brokers", "round trip ms", "state"]);
     for session in sessions {
         let id = session.get("session").and_then(Value::as_str).unwrap_or_default();
         for path in session.get("paths").and_then(Value::as_array).into_iter().flatten() {
@@ -241,10 +243,36 @@ pub fn path_table(sessions: &[Value]) -> Table {
                 text("lane").to_owned(),
                 brokers.join(" \u{2192} "),
                 round_trip.map_or_else(|| "-".to_owned(), |us| format!("{:.1}", us / 1000.0)),
+                path_state(path).to_owned(),
             ]);
         }
     }
     table
+}
+
+/// What a path is there for.
+fn path_state(path: &Value) -> &'static str {
+    let is = |key: &str| path.get(key).and_then(Value::as_bool).unwrap_or_default();
+    if is("suspect") {
+        "suspect"
+    } else if is("standby") {
+        "stands by"
+    } else if is("in_use") {
+        "in use"
+    } else {
+        "kept"
+    }
+}
+
+/// A session's last change of path: what it was, why, and how long it took.
+fn last_move(session: &Value) -> String {
+    let Some(moved) = session.get("last_move").filter(|moved| !moved.is_null()) else {
+        return "-".to_owned();
+    };
+    let text = |key: &str| moved.get(key).and_then(Value::as_str);
+    let took = moved.get("took_ms").and_then(Value::as_u64).unwrap_or_default();
+    let reason = text("reason").map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{}{reason} in {took} ms", text("purpose").unwrap_or_default())
 }
 
 /// As much of an id as names it for people.

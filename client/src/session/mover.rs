@@ -132,7 +132,7 @@ impl Mover {
                 Action::Close(path) => self.core.close(path),
                 Action::FetchTicket => self.fetch_ticket(),
                 Action::End(code) => self.core.give_up(code, "the target does not have the session any more"),
-                Action::Report(report) => self.tell(report),
+                Action::Report(report) => self.tell(&report),
             }
         }
     }
@@ -183,9 +183,9 @@ impl Mover {
         });
     }
 
-    fn tell(&self, report: Report) {
+    fn tell(&self, report: &Report) {
         let session = self.core.session_id();
-        let event = match report {
+        let event = match *report {
             Report::Moving { purpose, reason } => Event::SessionMoving { session, purpose, reason },
             Report::Moved { path, purpose, reason, took, attempts } => {
                 let (took_ms, reason) = (whole_ms(took), Some(reason));
@@ -269,7 +269,8 @@ impl Mover {
 
     fn hear(&mut self, told: Result<LinkNews, RecvError>) {
         match told {
-            Ok(LinkNews::Lost { broker, .. }) => {
+            Ok(LinkNews::Lost { broker, incarnation }) => {
+                tracing::debug!(%broker, ?incarnation, "a control link ended: paths that start there are doubtful");
                 self.core.plan(|plan, now| plan.handle_link_lost(&broker, now));
             }
             Ok(LinkNews::Drain(drain)) => {

@@ -83,24 +83,20 @@ impl Moves {
 impl State {
     /// Tells people and the planner of an event that concerns paths.
     pub(super) fn note_event(&mut self, event: &SessionEvent, now: Moment) {
-        match event {
-            SessionEvent::Attached { path, epoch } => self.note_attached(*path, *epoch, now),
-            SessionEvent::Suspect(path) => self.note_suspect(*path, now),
-            SessionEvent::Recovered(path) => {
-                self.moves.trouble = None;
-                self.tell_path(*path, |session, path, epoch| Event::PathTrusted { session, path, epoch });
-            }
-            SessionEvent::Detached => {
-                self.moves.trouble.get_or_insert((now, Reason::PathLost));
-                let (session, reason) = (self.session.id(), self.moves.last_loss.clone());
-                self.moves.events.push(Event::SessionDetached { session, reason });
-            }
-            _ => {}
+        if let SessionEvent::Attached { path, epoch } = event {
+            self.note_attached(*path, *epoch, now);
+        } else if let SessionEvent::Suspect(path) = event {
+            self.note_suspect(*path, now);
+        } else if let SessionEvent::Recovered(path) = event {
+            self.moves.trouble = None;
+            self.tell_path(*path, |session, path, epoch| Event::PathTrusted { session, path, epoch });
+        } else if matches!(event, SessionEvent::Detached) {
+            self.moves.trouble.get_or_insert((now, Reason::PathLost));
+            let (session, reason) = (self.session.id(), self.moves.last_loss.clone());
+            self.moves.events.push(Event::SessionDetached { session, reason });
         }
-        let round_trip = match event {
-            SessionEvent::Attached { .. } | SessionEvent::Suspect(_) => self.round_trip(),
-            _ => None,
-        };
+        let measured = matches!(event, SessionEvent::Attached { .. } | SessionEvent::Suspect(_));
+        let round_trip = if measured { self.round_trip() } else { None };
         if let Some(plan) = &mut self.moves.plan {
             if let Some(round_trip) = round_trip {
                 plan.handle_round_trip(round_trip);
