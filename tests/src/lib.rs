@@ -27,6 +27,7 @@
 
 pub mod addresses;
 pub mod base;
+pub mod cluster;
 mod configs;
 pub mod crowd;
 pub mod demo;
@@ -43,6 +44,7 @@ mod mesh;
 pub mod node;
 pub mod process;
 pub mod relay;
+pub mod simulate;
 pub mod stage;
 
 pub use endpoints::{ControllerNode, TargetBuilder, TargetNode};

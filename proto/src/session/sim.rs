@@ -9,6 +9,7 @@ mod faults;
 mod random;
 mod work;
 
+pub use check::{Watch, unacknowledged};
 pub use random::{Outcome, run_seed};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -122,7 +123,7 @@ pub struct Pair {
     pub heard: BTreeMap<End, Heard>,
     target_config: SessionConfig,
     next_path: u64,
-    seen: check::Seen,
+    watch: Watch,
 }
 
 /// The byte at `offset` of a channel's direction.
@@ -147,7 +148,7 @@ impl Pair {
             heard: BTreeMap::new(),
             target_config,
             next_path: 1,
-            seen: check::Seen::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -431,10 +432,7 @@ impl Pair {
     }
 
     fn check(&mut self) -> Result<(), Violation> {
-        let mut seen = std::mem::take(&mut self.seen);
-        let result = check::invariants(self, &mut seen);
-        self.seen = seen;
-        result
+        self.watch.check(Some(&self.controller), self.target.as_ref())
     }
 }
 

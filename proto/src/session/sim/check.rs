@@ -7,6 +7,13 @@ use crate::session::Session;
 use crate::session::channel::Channel;
 use crate::wire::{ChannelId, Epoch};
 
+/// Watches the two ends of one session: what may never go down, and how each end stands to the other.
+#[derive(Debug, Default)]
+pub struct Watch {
+    marks: BTreeMap<(End, ChannelId), Marks>,
+    epochs: BTreeMap<End, Epoch>,
+}
+
 /// What may never go down.
 #[derive(Debug, Clone, Copy, Default)]
 struct Marks {
@@ -16,11 +23,9 @@ struct Marks {
     granted: u64,
 }
 
-/// What was seen at the last step.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    marks: BTreeMap<(End, ChannelId), Marks>,
-    epochs: BTreeMap<End, Epoch>,
+/// Positions that a side has written and the peer has not acknowledged, over all its open channels.
+pub fn unacknowledged(session: &Session) -> u64 {
+    session.table.open.values().map(|channel| channel.sender.end() - channel.sender.acked()).sum()
 }
 
 /// What a reader has is a prefix of what was written.
@@ -49,44 +54,53 @@ fn channel(pair: &Pair, end: End, id: ChannelId) -> Option<&Channel> {
     pair.session(end).and_then(|session| session.table.open.get(&id))
 }
 
-/// Checks both ends against each other and against what was seen before.
-pub(super) fn invariants(pair: &Pair, seen: &mut Seen) -> Result<(), Violation> {
-    for end in [End::Controller, End::Target] {
-        let Some(session) = pair.session(end) else { continue };
-        if session.ending.is_over() {
-            continue;
+impl Watch {
+    /// Checks both ends against each other and against what was seen before. An end that does not exist yet is left
+    /// out.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn check(
+        &mut self,
+        controller: Option<&Session>,
+        target: Option<&Session>,
+    ) -> Result<(), Violation> {
+        for (end, own, peer) in [(End::Controller, controller, target), (End::Target, target, controller)] {
+            let Some(session) = own.filter(|session| !session.ending.is_over()) else { continue };
+            let highest = self.epochs.entry(end).or_default();
+            if session.paths.highest < *highest {
+                return Err(format!("{end:?}: highest epoch went down"));
+            }
+            *highest = session.paths.highest;
+            for (id, channel) in &session.table.open {
+                self.never_down(end, *id, channel)?;
+                bounded(session, *id, channel)?;
+                if let Some(received) = peer.and_then(|peer| peer.table.open.get(id)) {
+                    against_peer(end, *id, channel, received)?;
+                }
+            }
         }
-        let highest = seen.epochs.entry(end).or_default();
-        if session.paths.highest < *highest {
-            return Err(format!("{end:?}: highest epoch went down"));
-        }
-        *highest = session.paths.highest;
-        for (id, channel) in &session.table.open {
-            never_down(end, *id, channel, seen)?;
-            bounded(session, *id, channel)?;
-            against_peer(pair, end, *id, channel)?;
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn never_down(end: End, id: ChannelId, channel: &Channel, seen: &mut Seen) -> Result<(), Violation> {
-    let before = seen.marks.entry((end, id)).or_default();
-    let after = Marks {
-        base: channel.sender.base(),
-        peer_max: channel.sender.peer_max(),
-        next: channel.receiver.next(),
-        granted: channel.receiver.granted(),
-    };
-    let down = after.base < before.base
-        || after.peer_max < before.peer_max
-        || after.next < before.next
-        || after.granted < before.granted;
-    if down {
-        return Err(format!("{end:?} channel {id}: {before:?} became {after:?}"));
+    fn never_down(&mut self, end: End, id: ChannelId, channel: &Channel) -> Result<(), Violation> {
+        let before = self.marks.entry((end, id)).or_default();
+        let after = Marks {
+            base: channel.sender.base(),
+            peer_max: channel.sender.peer_max(),
+            next: channel.receiver.next(),
+            granted: channel.receiver.granted(),
+        };
+        let down = after.base < before.base
+            || after.peer_max < before.peer_max
+            || after.next < before.next
+            || after.granted < before.granted;
+        if down {
+            return Err(format!("{end:?} channel {id}: {before:?} became {after:?}"));
+        }
+        *before = after;
+        Ok(())
     }
-    *before = after;
-    Ok(())
 }
 
 fn bounded(session: &Session, id: ChannelId, channel: &Channel) -> Result<(), Violation> {
@@ -99,8 +113,7 @@ fn bounded(session: &Session, id: ChannelId, channel: &Channel) -> Result<(), Vi
 }
 
 /// Acked ≤ received ≤ written, and nobody writes beyond what was granted.
-fn against_peer(pair: &Pair, end: End, id: ChannelId, own: &Channel) -> Result<(), Violation> {
-    let Some(peer) = channel(pair, end.other(), id) else { return Ok(()) };
+fn against_peer(end: End, id: ChannelId, own: &Channel, peer: &Channel) -> Result<(), Violation> {
     let (acked, received, written) = (own.sender.acked(), peer.receiver.next(), own.sender.end());
     if acked > received || received > written {
         return Err(format!("{end:?} channel {id}: acked {acked}, received {received}, written {written}"));
