@@ -67,7 +67,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match (&arguments.kind, arguments.seed) {
         (Some(Kind::Pair { schedules }), _) => {
             many("schedules", schedules.clone(), "pair --schedules", |seed| {
-                sim::run_seed(seed, SessionConfig::default()).map(|_| ())
+                sim::run_schedule(seed, SessionConfig::default()).map(|_| ())
             })
         }
         (None, Some(seed)) => one(seed, arguments.trace),

@@ -10,7 +10,7 @@ mod random;
 mod work;
 
 pub use check::{Watch, unacknowledged};
-pub use random::{Outcome, run_seed};
+pub use random::{Outcome, run_schedule, run_seed};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -60,11 +60,7 @@ impl Watch {
     ///
     /// # Errors
     /// The first invariant that does not hold.
-    pub fn check(
-        &mut self,
-        controller: Option<&Session>,
-        target: Option<&Session>,
-    ) -> Result<(), Violation> {
+    pub fn check(&mut self, controller: Option<&Session>, target: Option<&Session>) -> Result<(), Violation> {
         for (end, own, peer) in [(End::Controller, controller, target), (End::Target, target, controller)] {
             let Some(session) = own.filter(|session| !session.ending.is_over()) else { continue };
             let highest = self.epochs.entry(end).or_default();

@@ -25,6 +25,18 @@ pub struct Outcome {
     pub repeated: u64,
 }
 
+/// How much a history does.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Steps before everything is healed, at least and at most.
+    acts: (u32, u32),
+    /// Bytes that are written at once, at most.
+    write_bytes: usize,
+}
+
+const LONG: Shape = Shape { acts: (20, 120), write_bytes: 60_000 };
+const SHORT: Shape = Shape { acts: (10, 40), write_bytes: 4_000 };
+
 const ENDS: [End; 2] = [End::Controller, End::Target];
 const CLASSES: [Class; 6] =
     [Class::CONTROL, Class::INPUT, Class::CURSOR, Class::AUDIO, Class::SCREEN, Class::BULK];
@@ -34,11 +46,30 @@ const CLASSES: [Class; 6] =
 /// # Errors
 /// The first invariant that breaks, with the seed.
 pub fn run_seed(seed: u64, config: SessionConfig) -> Result<Outcome, Violation> {
-    let mut history = History { rng: SmallRng::seed_from_u64(seed), pair: Pair::new(config), ending: false };
-    history.run().map_err(|violation| format!("seed {seed}: {violation}"))
+    run(seed, LONG, config).map_err(|violation| format!("seed {seed}: {violation}"))
+}
+
+/// Runs the schedule `number`: a history of a few steps and few bytes, with small buffers in two of three, so that many
+/// of them are run in little time.
+///
+/// # Errors
+/// The first invariant that breaks, with the number.
+pub fn run_schedule(number: u64, config: SessionConfig) -> Result<Outcome, Violation> {
+    let config = match number % 3 {
+        0 => config,
+        1 => SessionConfig { send_cap_bytes: 3_000, frame_payload_bytes_max: 400, ..config },
+        _ => SessionConfig { receive_window_bytes: 64 * 1024, frame_payload_bytes_max: 900, ..config },
+    };
+    run(number, SHORT, config).map_err(|violation| format!("schedule {number}: {violation}"))
+}
+
+fn run(seed: u64, shape: Shape, config: SessionConfig) -> Result<Outcome, Violation> {
+    let rng = SmallRng::seed_from_u64(seed);
+    History { rng, pair: Pair::new(config), ending: false, shape }.run()
 }
 
 struct History {
+    shape: Shape,
     rng: SmallRng,
     pair: Pair,
     ending: bool,
@@ -47,7 +78,8 @@ struct History {
 impl History {
     fn run(&mut self) -> Result<Outcome, Violation> {
         self.pair.attach(Purpose::NEW, Lane::INTERACTIVE)?;
-        for _ in 0..self.rng.random_range(20..120) {
+        let (fewest, most) = self.shape.acts;
+        for _ in 0..self.rng.random_range(fewest..most) {
             self.act()?;
             let span = Duration::from_millis(self.rng.random_range(0..60));
             self.pair.run_for(span)?;
@@ -105,8 +137,8 @@ impl History {
         let Some((id, end)) = self.channel() else { return };
         let count = match self.rng.random_range(0..4) {
             0 => self.rng.random_range(1..20),
-            1 => self.rng.random_range(1..5000),
-            _ => self.rng.random_range(1..60_000),
+            1 => self.rng.random_range(1..self.shape.write_bytes / 12 + 2),
+            _ => self.rng.random_range(1..self.shape.write_bytes),
         };
         // A channel that the peer does not know yet, or that is closed, takes nothing; that is no violation.
         if self.pair.write(end, id, count).is_err() {

@@ -26,9 +26,11 @@ impl Pair {
     /// # Errors
     /// When the channel takes none.
     pub fn write(&mut self, end: End, id: ChannelId, count: usize) -> Result<usize, ChannelError> {
-        let from = self.flow(id, end).written;
-        let bytes: Vec<u8> = (from..from + count as u64).map(|offset| pattern(id, end, offset)).collect();
+        let from = self.flows.get(&(id, end)).map_or(0, |flow| flow.written);
         let session = self.session_mut(end).ok_or(ChannelError::NotOpen(id))?;
+        // One byte more than there is room for, so that the session hears that there was more.
+        let count = count.min(session.write_room(id) + 1);
+        let bytes: Vec<u8> = (from..from + count as u64).map(|offset| pattern(id, end, offset)).collect();
         let taken = session.write(id, &bytes)?;
         self.flows.entry((id, end)).or_default().written += taken as u64;
         Ok(taken)
