@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rc_broker::core::drain::{Phase, slots};
+use rc_broker::core::drain::{DrainCause, Hearer, Phase, own_hearers, slots};
 use rc_broker::core::limits::reconnect_spread;
+use rc_broker::core::paths::{PathRequest, PathState};
 use rc_broker::core::registry::{LinkId, Registering, Registration};
 use rc_broker::core::standing::Claim;
 use rc_proto::wire::codes::RegistrationRole;
@@ -15,7 +16,7 @@ use rc_proto::wire::{BrokerId, EndpointId, Ext, PathId};
 
 use super::Broker;
 use crate::cluster::ctx::Ctx;
-use crate::cluster::net::ConnId;
+use crate::cluster::net::{ConnId, Host};
 
 /// When a Target that is one too many, or comes while this broker drains, may come again.
 const RETRY_LATER_MS: u32 = 5_000;
@@ -32,7 +33,9 @@ impl Broker {
         }
         match message {
             Message::Hello(_) => {
-                self.links.control.insert(conn, (endpoint, ctx.now));
+                let is_target = matches!(peer, Host::Target(_));
+                let hearer = if is_target { Hearer::Target(endpoint) } else { Hearer::Controller(endpoint) };
+                self.links.control.insert(conn, (hearer, ctx.now));
                 let welcome = self.welcome();
                 ctx.tell(conn, self.host, welcome);
             }
@@ -173,7 +176,8 @@ impl Broker {
     }
 
     pub(super) fn control_lost(&mut self, ctx: &mut Ctx, conn: ConnId) {
-        let Some((endpoint, _)) = self.links.control.remove(&conn) else { return };
+        let Some((hearer, _)) = self.links.control.remove(&conn) else { return };
+        let Hearer::Target(endpoint) = hearer else { return };
         let departed = self.cores.registry.link_lost(&endpoint, LinkId(conn.0));
         for registration in &departed.registrations {
             ctx.note(format_args!("{} lost the registration of {endpoint}", self.id));
@@ -185,7 +189,7 @@ impl Broker {
     /// Links that said nothing for too long are closed.
     pub(super) fn tend_control(&mut self, ctx: &mut Ctx) {
         let silence = self.cores.timers.control_silence;
-        let silent = |(_, heard): &(EndpointId, _)| ctx.now.since(*heard) >= silence;
+        let silent = |(_, heard): &(Hearer, _)| ctx.now.since(*heard) >= silence;
         let over: Vec<ConnId> =
             self.links.control.iter().filter(|(_, link)| silent(link)).map(|(conn, _)| *conn).collect();
         for conn in over {
@@ -195,25 +199,53 @@ impl Broker {
 
     /// Starts to drain: everybody with a path here is told when to move, and where.
     pub(in crate::cluster) fn drain(&mut self, ctx: &mut Ctx, within: Duration) {
-        self.cores.phase = Phase::Draining { deadline: ctx.now + within };
-        let paths: Vec<PathId> = self.cores.table.entries().map(|entry| entry.request.path).collect();
-        let slots: BTreeMap<PathId, u32> =
-            slots(&paths, within, self.cores.timers.drain_spread, &mut ctx.rng).into_iter().collect();
-        let deadline_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
-        let alternates = self.alternates();
-        for (conn, (endpoint, _)) in &self.links.control {
-            let own =
-                self.cores.table.entries().filter(|entry| {
-                    entry.request.controller == *endpoint || entry.request.target == *endpoint
-                });
-            let slots = own
-                .map(|entry| (entry.request.path, slots.get(&entry.request.path).copied().unwrap_or(0)))
-                .collect();
-            let alternates = alternates.clone();
-            ctx.tell(*conn, self.host, Drain { deadline_ms, alternates, slots, ext: Ext::none() });
+        self.cores.phase = Phase::Draining { deadline: ctx.now + within, cause: DrainCause::Request };
+        self.empty_since = self.cores.table.is_empty().then_some(ctx.now);
+        let paths = self.requests();
+        let ids: Vec<PathId> = paths.iter().map(|(request, _)| request.path).collect();
+        let slots = slots(&ids, within, self.cores.timers.drain_spread, &mut ctx.rng).into_iter().collect();
+        let mut hearers = own_hearers(&paths, &slots);
+        // Who has no path here is told too.
+        let peers = self.links.mesh.values().map(|link| Hearer::Peer(link.peer.clone()));
+        for hearer in self.links.control.values().map(|(hearer, _)| hearer.clone()).chain(peers) {
+            hearers.entry(hearer).or_default();
         }
-        self.drain_mesh(ctx, deadline_ms, &slots);
-        ctx.note(format_args!("{} drains, {} paths", self.id, paths.len()));
+        let deadline_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+        ctx.note(format_args!("{} drains, {} paths", self.id, ids.len()));
+        self.tell_drain(ctx, deadline_ms, hearers, None);
+    }
+
+    /// Every path with the broker that it leads to.
+    pub(super) fn requests(&self) -> Vec<(PathRequest, Option<BrokerId>)> {
+        let to = |state: &PathState| match state {
+            PathState::Open { to, .. } => to.clone(),
+            PathState::Opening => None,
+        };
+        self.cores.table.entries().map(|entry| (entry.request.clone(), to(&entry.state))).collect()
+    }
+
+    /// Tells each hearer its slots; `peer` is the broker that stops, unless it is this one.
+    pub(super) fn tell_drain(
+        &mut self,
+        ctx: &mut Ctx,
+        deadline_ms: u32,
+        hearers: BTreeMap<Hearer, Vec<(PathId, u32)>>,
+        peer: Option<&BrokerId>,
+    ) {
+        let mut alternates = self.alternates();
+        alternates.retain(|(broker, _)| Some(broker) != peer);
+        for (hearer, slots) in hearers {
+            let control = self.links.control.iter().filter(|(_, (known, _))| *known == hearer);
+            let mesh = self.links.mesh.iter().filter(|(_, link)| Hearer::Peer(link.peer.clone()) == hearer);
+            let conns: Vec<ConnId> =
+                control.map(|(conn, _)| *conn).chain(mesh.map(|(conn, _)| *conn)).collect();
+            for conn in conns {
+                let alternates = alternates.clone();
+                let drain = Drain { deadline_ms, alternates, slots: slots.clone(), ext: Ext::none() };
+                let drain = peer.map_or(drain.clone(), |peer| drain.of_peer(peer));
+                ctx.tell(conn, self.host, drain);
+            }
+        }
     }
 }
 

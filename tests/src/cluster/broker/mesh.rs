@@ -1,11 +1,10 @@
 //! Links between brokers: which stands, pings, announcements, gossip, and questions where a Target is.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use rand::Rng;
-use rc_broker::core::paths::{Part, PathState};
+use rc_broker::core::drain::hearers_behind;
 use rc_broker::core::registry::Hint;
 use rc_broker::core::search::Candidate;
 use rc_broker::core::standing::Claim;
@@ -14,7 +13,7 @@ use rc_proto::mesh::{LinkClaim, LinkDecision, MemberHint};
 use rc_proto::wire::message::{
     Announce, Drain, Hello, Here, Locate, Message, NotHere, Peers, Ping, Pong, Welcome,
 };
-use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation, PathId};
+use rc_proto::wire::{BrokerId, EndpointId, Ext, Incarnation};
 
 use super::Broker;
 use crate::cluster::ctx::Ctx;
@@ -221,16 +220,23 @@ impl Broker {
             return;
         }
         let claim = Claim::from(announce);
-        let hint =
-            Hint { broker: link.peer.clone(), incarnation: announce.incarnation, claim: claim.clone() };
+        let hint = Hint {
+            broker: link.peer.clone(),
+            incarnation: announce.incarnation,
+            claim: claim.clone(),
+            cost_us: announce.cost_us(),
+        };
         if !announce.present {
             return self.cores.registry.hint_left(&announce.target, &hint);
         }
         let now_ms = ctx.unix_s() * 1000;
-        let (woken, superseded) = self.cores.registry.hint_came(&announce.target, hint, now_ms);
+        let hinted = self.cores.registry.hint_came(&announce.target, hint, now_ms);
         self.heard_of(&announce.target, &claim);
-        self.tell_superseded(ctx, &announce.target, &superseded, &claim);
-        self.wake(ctx, &woken);
+        self.tell_superseded(ctx, &announce.target, &hinted.superseded, &claim);
+        for moved in &hinted.moved {
+            self.announce(ctx, &announce.target, &moved.claim, false);
+        }
+        self.wake(ctx, &hinted.woken);
     }
 
     fn answer_locate(&mut self, ctx: &mut Ctx, conn: ConnId, locate: &Locate) {
@@ -285,7 +291,7 @@ impl Broker {
             self.links.dials.iter().filter(|(_, dial)| late(dial)).map(|(conn, _)| *conn).collect();
         for conn in over {
             if let Some((key, _)) = self.links.dials.remove(&conn) {
-                self.cores.dialling.handle_failed(&key, now, &mut ctx.rng);
+                self.cores.dialling.handle_failed(&key, &self.cores.members, now, &mut ctx.rng);
             }
             ctx.close(conn, self.host);
         }
@@ -295,48 +301,18 @@ impl Broker {
                     let conn = ctx.dial(ConnKind::Mesh, self.host, host);
                     self.links.dials.insert(conn, (dial.key, now));
                 }
-                None => self.cores.dialling.handle_failed(&dial.key, now, &mut ctx.rng),
+                None => self.cores.dialling.handle_failed(&dial.key, &self.cores.members, now, &mut ctx.rng),
             }
         }
     }
 
-    pub(super) fn drain_mesh(&mut self, ctx: &mut Ctx, deadline_ms: u32, slots: &BTreeMap<PathId, u32>) {
-        for (conn, link) in &self.links.mesh {
-            let shared = self
-                .cores
-                .table
-                .entries()
-                .filter(|entry| entry.request.from.as_ref() == Some(&link.peer))
-                .map(|entry| (entry.request.path, slots.get(&entry.request.path).copied().unwrap_or(0)));
-            let slots = shared.collect();
-            ctx.tell(
-                *conn,
-                self.host,
-                Drain { deadline_ms, alternates: Vec::new(), slots, ext: Ext::none() },
-            );
-        }
-    }
-
-    /// The Controllers whose paths lead over the peer that drains are told; nobody else tells them.
+    /// A peer stops, or a broker behind it does: the word goes on along each path that crosses it.
     fn peer_drains(&mut self, ctx: &mut Ctx, peer: &BrokerId, drain: &Drain) {
-        self.cores.members.handle_drain(peer);
-        let mut own: BTreeMap<EndpointId, Vec<(PathId, u32)>> = BTreeMap::new();
-        for entry in self.cores.table.entries() {
-            let leads_over = matches!(&entry.state, PathState::Open { to, .. } if to.as_ref() == Some(peer));
-            if leads_over && entry.request.part == Part::Ingress {
-                let slot = drain.slots.iter().find(|(path, _)| *path == entry.request.path);
-                let slot = slot.map_or(0, |(_, slot)| *slot);
-                own.entry(entry.request.controller.clone()).or_default().push((entry.request.path, slot));
-            }
+        if !drain.is_passed_on() {
+            self.cores.members.handle_drain(peer);
         }
-        let mut alternates = self.alternates();
-        alternates.retain(|(broker, _)| broker != peer);
-        for (conn, (endpoint, _)) in &self.links.control {
-            if let Some(slots) = own.get(endpoint) {
-                let (deadline_ms, alternates, slots) = (drain.deadline_ms, alternates.clone(), slots.clone());
-                let drain = Drain { deadline_ms, alternates, slots, ext: Ext::none() }.of_peer(peer);
-                ctx.tell(*conn, self.host, drain);
-            }
-        }
+        let stops = drain.peer().unwrap_or_else(|| peer.clone());
+        let hearers = hearers_behind(peer, &drain.slots, &self.requests());
+        self.tell_drain(ctx, drain.deadline_ms, hearers, Some(&stops));
     }
 }

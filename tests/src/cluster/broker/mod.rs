@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rc_broker::core::admission::Admission;
-use rc_broker::core::drain::Phase;
+use rc_broker::core::drain::{Hearer, Phase, Remains};
 use rc_broker::core::limits::{Limits, Timers};
 use rc_broker::core::paths::{EntryId, PathTable};
 use rc_broker::core::registry::Registry;
@@ -85,7 +85,7 @@ enum LegUse {
 /// Every connection by what it is.
 #[derive(Default)]
 pub(super) struct Links {
-    control: BTreeMap<ConnId, (EndpointId, Moment)>,
+    control: BTreeMap<ConnId, (Hearer, Moment)>,
     mesh: BTreeMap<ConnId, MeshLink>,
     dials: BTreeMap<ConnId, (DialKey, Moment)>,
     legs: BTreeMap<ConnId, LegUse>,
@@ -105,6 +105,8 @@ pub(super) struct Broker {
     latest: BTreeMap<EndpointId, (u64, InstanceId)>,
     next: u64,
     next_tick: Moment,
+    /// Since when it has no path.
+    empty_since: Option<Moment>,
 }
 
 impl Broker {
@@ -140,6 +142,7 @@ impl Broker {
             latest: BTreeMap::new(),
             next: 1,
             next_tick: ctx.now + Duration::from_millis(ctx.rng.random_range(0..200)),
+            empty_since: None,
         }
     }
 
@@ -194,7 +197,7 @@ impl Broker {
         } else if self.links.mesh.contains_key(&conn) {
             self.mesh_lost(ctx, conn);
         } else if let Some((key, _)) = self.links.dials.remove(&conn) {
-            self.cores.dialling.handle_failed(&key, ctx.now, &mut ctx.rng);
+            self.cores.dialling.handle_failed(&key, &self.cores.members, ctx.now, &mut ctx.rng);
         } else {
             self.leg_ended(ctx, conn);
         }
@@ -208,6 +211,7 @@ impl Broker {
             self.tend_control(ctx);
             self.tend_mesh(ctx);
             self.cores.admission.sweep(now);
+            self.empty_since = self.cores.table.is_empty().then(|| self.empty_since.unwrap_or(now));
         }
         for number in self.opens.keys().copied().collect::<Vec<_>>() {
             self.open_timeout(ctx, number);
@@ -225,7 +229,13 @@ impl Broker {
 
     /// Whether it drains and may stop now.
     pub(super) fn is_over(&self, now: Moment) -> bool {
-        self.cores.phase.is_over(self.cores.table.len(), now)
+        let remains = Remains {
+            paths: self.cores.table.len(),
+            registrations: self.cores.registry.registration_count(),
+            has_alternate: !self.alternates().is_empty(),
+            broke_lately: false,
+        };
+        self.cores.phase.may_stop(remains, self.empty_since, now)
     }
 
     /// What this broker still holds of paths: entries, opens, legs and Targets that it knows more of than hints.

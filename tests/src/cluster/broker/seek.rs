@@ -48,6 +48,7 @@ impl Broker {
             let view = View {
                 is_here: registration.is_some(),
                 peers_linked: self.peers_linked(),
+                has_directory: false,
                 is_mesh_healthy: self.cores.members.is_healthy(ctx.now),
             };
             let Some(search) = self.opens.get_mut(&number).and_then(|open| open.search.as_mut()) else {
@@ -60,7 +61,7 @@ impl Broker {
                     self.note_candidates(number, candidates, None);
                     return self.invite(ctx, number, &registration);
                 }
-                (Step::InviteHere, None) => {}
+                (Step::InviteHere, None) | (Step::Consult, _) => {}
                 (Step::Along(route), _) => return self.try_along(ctx, number, route),
                 (Step::Locate, _) => {
                     let query = self.ask_peers(ctx, number);
