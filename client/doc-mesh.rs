@@ -1,10 +1,11 @@
 // What the doc examples of the two client libraries run against: a throw-away authority, one broker in this process,
 // credentials and a ticket. Included by them, hidden.
 
-/// One broker on loopback, and the files of Controller `alice` and Target `pc-17`.
+/// One broker on loopback, who signs tickets, and the files of Controller `alice` and Target `pc-17`.
 struct DocMesh {
     ca: rc_transport::testing::TestCa,
     broker: rc_broker::RunningBroker,
+    signer: rc_transport::TicketSigner,
 }
 
 impl DocMesh {
@@ -44,7 +45,7 @@ impl DocMesh {
             clock: std::sync::Arc::new(rc_transport::BootClock),
         };
         let broker = rc_broker::Broker::start(config, parts).await.unwrap();
-        Self { ca, broker }
+        Self { ca, broker, signer }
     }
 
     fn files(ca: &rc_transport::testing::TestCa, name: &str) -> rc_client::CredentialFiles {

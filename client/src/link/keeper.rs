@@ -20,7 +20,7 @@ use rand::Rng;
 use rc_proto::select::eject::reconnect_share;
 use rc_proto::select::{Backoff, Choice, Occupancy, Pin, PinVerdict, ReprobeTimer, Trigger};
 use rc_proto::wire::codes::RegistrationRole;
-use rc_proto::wire::message::{Superseded, Welcome};
+use rc_proto::wire::message::{Pong, Superseded, Welcome};
 use rc_proto::wire::{BrokerId, InstanceId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -267,7 +267,7 @@ impl Keeper {
                 continue;
             }
             let before = self.pin.clone();
-            let done = match &mut leaving {
+            let done = match leaving.as_mut().filter(|leaving| leaving.due().is_some()) {
                 Some(leaving) => {
                     let work = self.try_to_leave(&broker, leaving);
                     alongside(&mut standing.link, work, ends_a_move, &mut waiting).await
@@ -304,6 +304,7 @@ impl Keeper {
                     self.away.reset();
                 }
                 self.locator.note_pong(&pong);
+                self.heed(&pong, leaving);
             }
             LinkEvent::Drain(drain) => {
                 self.linker.pass_on(&broker, &drain, now);
@@ -314,7 +315,9 @@ impl Keeper {
                     self.note_alternates(&standing.link.welcome.alternates);
                     self.note_alternates(&drain.alternates);
                     self.locator.note_draining(&broker, left);
-                    leaving.get_or_insert_with(|| Leaving::new(now, left, self.smear(spread_ms)));
+                    if leaving.as_ref().is_none_or(Leaving::is_advice) {
+                        *leaving = Some(Leaving::new(now, left, self.smear(spread_ms)));
+                    }
                 }
             }
             LinkEvent::Superseded(by) if self.linker.shared.is_in_session() => {
@@ -350,6 +353,22 @@ impl Keeper {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Takes the advice of an isolated broker, and lets go of one that no longer holds. In session the second link is
+    /// enough.
+    fn heed(&self, pong: &Pong, leaving: &mut Option<Leaving>) {
+        let advice = pong.move_after_ms().filter(|_| !self.linker.shared.is_in_session());
+        match (advice, leaving.as_ref()) {
+            (Some(after_ms), None) => {
+                let after = Duration::from_millis(after_ms.into());
+                *leaving = Some(Leaving::isolated(self.linker.reach.now(), after));
+            }
+            (None, Some(before)) if before.is_advice() => *leaving = None,
+            // What was tried in vain is tried again after the next answer that says so.
+            (Some(_), Some(before)) if before.is_advice() && before.due().is_none() => *leaving = None,
+            (Some(_) | None, _) => {}
+        }
     }
 
     /// How long a broker that stops is not left yet: idle Targets go one by one.

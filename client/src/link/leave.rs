@@ -1,5 +1,6 @@
 //! Moving away from a broker that is about to stop: the link elsewhere first, then leave. Tried again until it is done or
-//! the broker stops; without another broker, stay.
+//! the broker stops; without another broker, stay. An isolated broker that advises its Targets to move is left for one that
+//! is linked to more of the mesh, and for no other.
 
 use std::time::Duration;
 
@@ -17,9 +18,19 @@ const SMEAR_MAX: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// Why a broker is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It stops.
+    Drains,
+    /// It sees little of the mesh and advises its Targets to move.
+    Isolated,
+}
+
 /// A move that is not done yet.
 #[derive(Debug)]
 pub(super) struct Leaving {
+    cause: Cause,
     until: Moment,
     next: Moment,
     backoff: Backoff,
@@ -30,7 +41,19 @@ impl Leaving {
     /// what is left.
     pub(super) fn new(now: Moment, left: Duration, smear: Duration) -> Self {
         let next = now + smear.min(SMEAR_MAX).min(left / 2);
-        Self { until: now + left, next, backoff: Backoff::new(RETRY_FIRST, RETRY_MAX) }
+        let backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+        Self { cause: Cause::Drains, until: now + left, next, backoff }
+    }
+
+    /// An isolated broker advises to move `after`; one attempt, until it advises again.
+    pub(super) fn isolated(now: Moment, after: Duration) -> Self {
+        let (next, backoff) = (now + after, Backoff::new(RETRY_FIRST, RETRY_MAX));
+        Self { cause: Cause::Isolated, until: next, next, backoff }
+    }
+
+    /// Whether an advice is what it follows; a drain is more than that.
+    pub(super) fn is_advice(&self) -> bool {
+        self.cause == Cause::Isolated
     }
 
     /// When the next attempt is due; `None` when the broker will have stopped by then.
@@ -42,6 +65,12 @@ impl Leaving {
 impl Keeper {
     /// One attempt to stand elsewhere. A failed one leaves the pin where it is and says when the next is due.
     pub(super) async fn try_to_leave(&mut self, broker: &BrokerId, leaving: &mut Leaving) -> Option<HoldEnd> {
+        if leaving.cause == Cause::Isolated {
+            // Whoever answers is asked again with the next keep-alive.
+            leaving.next = leaving.until + RETRY_FIRST;
+            let located = self.locator.dial_better_linked(broker).await?;
+            return self.establish(located).await.ok().map(|to| HoldEnd::Moved(Box::new(to)));
+        }
         if let Some(second) = self.reserve.take(Wanted::Lasting).await {
             let to = self.promote(second, "the second link serves, the pinned broker stops", Duration::ZERO);
             return Some(HoldEnd::Moved(Box::new(to)));
@@ -78,6 +107,14 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_advice_is_followed_once_when_its_time_has_come() {
+        let after = Duration::from_secs(30);
+        let leaving = Leaving::isolated(Moment::ORIGIN, after);
+        assert_eq!((leaving.due(), leaving.is_advice()), (Some(Moment::ORIGIN + after), true));
+        assert!(!Leaving::new(Moment::ORIGIN, after, Duration::ZERO).is_advice());
+    }
 
     #[test]
     fn a_broker_that_stops_is_left_within_two_seconds_and_half_of_its_time() {

@@ -444,3 +444,27 @@ async fn after_a_sleep_of_two_hours_the_link_is_checked_at_once() {
     // A look within five seconds, and five for the answer.
     assert!(began.elapsed() <= ms(10_000), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_isolated_broker_is_left_when_it_advises_to_for_one_that_sees_more_of_the_mesh() {
+    let mut scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    scene.near.change(|temper| (temper.peers, temper.advises_ms) = (0, Some(30_000)));
+    let began = Instant::now();
+    scene.until(|event| matches!(event, Event::Pinned { broker, .. } if broker.as_str() == "us/far")).await;
+    // At most a keep-alive and 30 s, and the measured broker is dialled.
+    assert!((ms(30_000)..ms(48_000)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    eventually("the old registration is ended", || !scene.near.unregisters().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolated_broker_is_held_when_no_other_sees_more_of_the_mesh() {
+    let scene = scene(Role::Target, far(20)).await;
+    scene.pinned().await;
+    for broker in [&scene.near, &scene.far] {
+        broker.change(|temper| (temper.peers, temper.advises_ms) = (0, Some(1_000)));
+    }
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(scene.pinned().await.broker, scene.near.id);
+    assert!(scene.far.registers().is_empty());
+}

@@ -248,6 +248,26 @@ impl Locator {
         self.standings.observe(state, None);
     }
 
+    /// The best broker that takes us and that is linked to more peers than `isolated`, and the choice that names it.
+    pub(crate) async fn dial_better_linked(&mut self, isolated: &BrokerId) -> Option<Located> {
+        let peers = self.standings.standing(isolated).map_or(0, |standing| standing.state.peers);
+        let now = self.reach.now();
+        let ranked = self.standings.ranked(&self.ejections, std::slice::from_ref(isolated), now);
+        for broker in ranked {
+            let Some(standing) = self.standings.standing(&broker) else { continue };
+            let state = &standing.state;
+            if !state.accepting || state.drain_deadline.is_some() || state.peers <= peers {
+                continue;
+            }
+            let Some(candidate) = self.answered_at(&broker) else { continue };
+            let Ok(link) = ProbeLink::dial(&self.reach, &candidate).await else { continue };
+            if link.state.accepting && link.state.peers > peers {
+                return Some(self.take(Trigger::Asked, std::slice::from_ref(isolated), link));
+            }
+        }
+        None
+    }
+
     /// This machine's network is another one: who failed there may answer here.
     pub(crate) fn forget_failures(&mut self) {
         self.ejections.clear();

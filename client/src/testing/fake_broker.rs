@@ -32,6 +32,10 @@ pub(crate) struct Temper {
     pub(crate) supersedes: bool,
     /// Answers Register with RetryAfter, in ms.
     pub(crate) retry_after_ms: Option<u32>,
+    /// Peers that it is linked to.
+    pub(crate) peers: u16,
+    /// Advises to move, so many ms later.
+    pub(crate) advises_ms: Option<u32>,
 }
 
 impl Default for Temper {
@@ -44,6 +48,8 @@ impl Default for Temper {
             poses_as: None,
             supersedes: false,
             retry_after_ms: None,
+            peers: 3,
+            advises_ms: None,
         }
     }
 }
@@ -276,7 +282,11 @@ fn pong(nonce: u64, broker: BrokerId, temper: &Temper) -> Message {
         mesh_healthy: true,
         ext: Ext::none(),
     };
-    pong.into()
+    let pong = pong.with_peers(temper.peers, 3);
+    match temper.advises_ms {
+        Some(after_ms) => pong.advising_to_move(after_ms).into(),
+        None => pong.into(),
+    }
 }
 
 fn welcome(broker: BrokerId) -> Message {

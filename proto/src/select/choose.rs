@@ -56,6 +56,8 @@ pub struct ProbeState {
     pub drain_deadline: Option<Duration>,
     /// Whether it sees most of the mesh.
     pub mesh_healthy: bool,
+    /// How many peers it is linked to; 0 when it does not tell.
+    pub peers: u16,
     /// When the answer came.
     pub seen: Moment,
 }
@@ -71,6 +73,7 @@ impl ProbeState {
             accepting: pong.accepting,
             drain_deadline: pong.drain_deadline_ms.map(|ms| Duration::from_millis(ms.into())),
             mesh_healthy: pong.mesh_healthy,
+            peers: pong.peers().map_or(0, |(linked, _)| linked),
             seen: now,
         }
     }

@@ -55,6 +55,7 @@ impl Broker {
             accepting: true,
             drain: None,
             mesh_healthy: true,
+            peers: 0,
             dead: false,
         }
     }
