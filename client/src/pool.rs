@@ -31,6 +31,9 @@ const AFTER_PIN: Duration = Duration::from_secs(60);
 /// First and longest wait after a dial that failed.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// After a link or a leg was lost or used, the next leg is dialled a random part of this later: the handshakes of paths
+/// come first, most of all when a broker has gone and a thousand sessions with it.
+const HOLD_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 /// Time for a clean close.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
@@ -168,16 +171,20 @@ async fn fill(reach: &Reach, mut needs: PoolNeeds) {
         let due = [reach.pool.lock().timeout(), again].into_iter().flatten().min();
         tokio::select! {
             biased;
-            Ok(()) = needs.links.changed() => {}
-            Ok(()) = needs.sessions.changed() => {}
-            () = reach.pool.taken.notified() => {
-                // A path begins: its handshakes come first.
-                let after = rand::rng().random_range(Duration::ZERO..RETRY_FIRST);
-                reach.pause(after).await;
+            Ok(()) = needs.links.changed() => {
+                if in_session {
+                    next_dial = next_dial.max(reach.now() + hold_off());
+                }
             }
+            Ok(()) = needs.sessions.changed() => {}
+            () = reach.pool.taken.notified() => next_dial = next_dial.max(reach.now() + hold_off()),
             () = reach.nap_until(due) => {}
         }
     }
+}
+
+fn hold_off() -> Duration {
+    rand::rng().random_range(HOLD_OFF.0..=HOLD_OFF.1)
 }
 
 async fn close(legs: Vec<Leg>) {

@@ -237,7 +237,7 @@ impl Reserve {
         if !fits {
             return;
         }
-        self.plan.handle_taken(self.linker.reach.now());
+        self.plan.handle_taken(self.linker.reach.now(), &mut rand::rng());
         if let Some(second) = self.take_held() {
             // The keeper waits for it; when it is gone, so is the endpoint.
             drop(answer.send(second));
@@ -277,12 +277,12 @@ impl Reserve {
             }
             LinkEvent::Moved { from, to } => {
                 self.lose(LinkNews::NetworkChanged, format!("the address changed from {from} to {to}"));
-                self.plan.handle_taken(now);
+                self.plan.handle_taken(now, &mut rand::rng());
             }
             LinkEvent::Ended(reason) => {
                 let incarnation = held.link.incarnation();
                 self.lose(LinkNews::Lost { broker: broker.clone(), incarnation }, reason);
-                self.plan.handle_lost(&broker, now);
+                self.plan.handle_lost(&broker, now, &mut rand::rng());
             }
         }
     }

@@ -23,6 +23,9 @@ const LINGER: Duration = Duration::from_secs(60);
 /// First and longest wait between two attempts.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// After a loss the next link is dialled a random part of this later: when a broker goes, the paths of all its sessions
+/// come first.
+const AFTER_LOSS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 /// How long a broker that failed is left out.
 const AVOID: Duration = Duration::from_secs(30);
 /// Brokers that are left out at a time; the one that failed first is forgotten first.
@@ -89,15 +92,15 @@ impl SecondPlan {
         };
     }
 
-    /// The second link ended by itself: another broker is tried at once.
-    pub(super) fn handle_lost(&mut self, broker: &BrokerId, now: Moment) {
+    /// The second link ended by itself: another broker is tried soon.
+    pub(super) fn handle_lost(&mut self, broker: &BrokerId, now: Moment, rng: &mut impl Rng) {
         self.avoid(broker, AVOID, now);
-        self.next = now;
+        self.handle_taken(now, rng);
     }
 
-    /// The second link became the primary: another broker is tried at once.
-    pub(super) fn handle_taken(&mut self, now: Moment) {
-        self.next = now;
+    /// There is no second link any more, through no fault of its broker: another one is made soon.
+    pub(super) fn handle_taken(&mut self, now: Moment, rng: &mut impl Rng) {
+        self.next = now + rng.random_range(AFTER_LOSS.0..=AFTER_LOSS.1);
     }
 
     /// `broker` stops within `left`.
@@ -284,12 +287,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_second_is_replaced_at_once_and_not_by_itself() {
+    fn a_lost_second_is_replaced_within_three_seconds_and_not_by_itself() {
         let primary = broker("in/p");
-        let mut plan = in_session();
-        plan.handle_linked();
-        plan.handle_lost(&broker("us/b"), at(500));
-        assert_eq!(dialled(plan.poll(Some(&primary), None, &ranked(&["us/b", "in/a"]), at(500))), "in/a");
+        let all = ranked(&["us/b", "in/a"]);
+        for seed in 0..100 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let mut plan = in_session();
+            plan.handle_linked();
+            plan.handle_lost(&broker("us/b"), at(500), &mut rng);
+            assert_eq!(plan.poll(Some(&primary), None, &all, at(999)), Step::Wait);
+            let next = plan.poll_timeout(at(999)).unwrap();
+            assert!((at(1000)..=at(3500)).contains(&next), "{next:?}");
+            assert_eq!(dialled(plan.poll(Some(&primary), None, &all, next)), "in/a");
+        }
     }
 
     #[test]

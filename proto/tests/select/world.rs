@@ -55,7 +55,6 @@ impl Broker {
             accepting: true,
             drain: None,
             mesh_healthy: true,
-            peers: 0,
             dead: false,
         }
     }
@@ -79,6 +78,7 @@ impl Broker {
             accepting: self.accepting,
             drain_deadline: self.drain,
             mesh_healthy: self.mesh_healthy,
+            peers: 0,
             seen,
         }
     }
