@@ -18,12 +18,16 @@ use serde_json::json;
 use crate::admin::{self, ExplainArgs, SetEndpointArgs};
 use crate::config::{self, BINARY, Config, KNOBS};
 use crate::decide::Directive;
+use crate::generation;
+use crate::import;
+use crate::name::DnsName;
 use crate::reload::ConfigSource;
 use crate::running;
 
 const EXAMPLES: &str = "\
 Examples:
   rc-traffic-manager check-config --config tm.toml
+  rc-traffic-manager import profile.json --zone tm.example.org > tm.toml
   rc-traffic-manager run --config tm.toml --set 'listen.dns=127.0.0.1:5353'
   rc-traffic-manager status
   rc-traffic-manager explain brokers.mesh.example --from 203.0.113.7
@@ -53,6 +57,15 @@ enum Verb {
     },
     /// Check the configuration and say everything that is wrong with it
     CheckConfig,
+    /// Make a configuration of profiles of Azure Traffic Manager, and print it
+    Import {
+        /// What `az network traffic-manager profile show` prints, or an ARM template; JSON
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The zone that the profiles' names are to be in
+        #[arg(long, value_name = "NAME")]
+        zone: DnsName,
+    },
     /// Show the profiles, the state of their endpoints and the count of queries
     Status {
         #[command(flatten)]
@@ -173,6 +186,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitStatus, Failure> {
             runtime()?.block_on(Box::pin(running::run(ConfigSource::new(read, file))))
         }
         Verb::CheckConfig => check_config(&config::read(&config::load(common))?, output),
+        Verb::Import { files, zone } => import_files(files, zone, output),
         Verb::Status { socket } => runtime()?.block_on(admin::show_status(&socket.path(common), output)),
         Verb::Events { follow, socket } => {
             runtime()?.block_on(admin::show_events(&socket.path(common), *follow, output))
@@ -204,7 +218,27 @@ fn run_settings(common: &CommonArgs, ready_file: Option<&PathBuf>) -> Settings {
     Settings::load(sources, KNOBS)
 }
 
+/// Prints the configuration that the files' profiles become; nothing of it when something cannot be carried over.
+fn import_files(files: &[PathBuf], zone: &DnsName, output: Output) -> Result<ExitStatus, Failure> {
+    let mut documents = Vec::with_capacity(files.len());
+    for file in files {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Failure::new(ExitStatus::Usage, error, file.display(), "name a readable file")
+        })?;
+        documents.push((file.display().to_string(), text));
+    }
+    let documents = documents.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let text = import::import(documents, zone).map_err(|problems| {
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let fix = "correct the files, or write these parts by hand";
+        Failure::new(ExitStatus::Usage, texts.join("\n"), "importing profiles of Azure", fix)
+    })?;
+    output.text(&text)?;
+    Ok(ExitStatus::Ok)
+}
+
 fn check_config(config: &Config, output: Output) -> Result<ExitStatus, Failure> {
+    config.maps.load().map_err(|problems| generation::map_failure(&problems))?;
     let mut table = Table::new(&["PROFILE", "METHOD", ">TTL s", ">ENDPOINTS"]);
     let mut profiles = Vec::new();
     for profile in config.zones.profiles() {

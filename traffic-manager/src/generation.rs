@@ -166,7 +166,7 @@ impl Current {
 }
 
 /// Every problem of every table, as one failure.
-fn map_failure(problems: &[MapProblem]) -> Failure {
+pub(crate) fn map_failure(problems: &[MapProblem]) -> Failure {
     let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::new(ExitStatus::Usage, texts.join("\n"), "reading the tables of askers", "correct these lines")
 }

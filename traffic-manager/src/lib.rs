@@ -8,6 +8,7 @@
 //! | [`zone`] | the served zones: apex, profile names, static names |
 //! | [`server`] | DNS over UDP and TCP |
 //! | [`maps`] | the operator's tables of where askers are |
+//! | [`import`] | profiles of Azure as a configuration |
 //! | [`config`] | the knob table and the checked configuration |
 //! | `generation`, `reload`, `state` | one configuration at work, the change to the next, and what outlives both |
 //! | `command`, `running`, `admin`, `metrics`, `rates` | command line, life of the process, admin socket, what it shows |
@@ -18,6 +19,7 @@ mod command;
 pub mod config;
 pub mod decide;
 mod generation;
+pub mod import;
 pub mod maps;
 mod metrics;
 pub mod monitor;

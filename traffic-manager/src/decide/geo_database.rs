@@ -49,3 +49,7 @@ impl fmt::Debug for GeoDatabase {
         f.debug_tuple("GeoDatabase").field(&self.0.metadata().database_type).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "geo_database_tests.rs"]
+mod tests;

@@ -90,4 +90,6 @@ fn scope(asker: &Asker, depends_on: u8) -> u8 {
 }
 
 #[cfg(test)]
+mod option_tests;
+#[cfg(test)]
 mod tests;
