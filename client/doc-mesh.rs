@@ -1,11 +1,10 @@
 // What the doc examples of the two client libraries run against: a throw-away authority, one broker in this process,
 // credentials and a ticket. Included by them, hidden.
 
-/// One broker on loopback, who signs tickets, and the files of Controller `alice` and Target `pc-17`.
+/// One broker on loopback, and the files of Controller `alice` and Target `pc-17`.
 struct DocMesh {
     ca: rc_transport::testing::TestCa,
     broker: rc_broker::RunningBroker,
-    signer: rc_transport::TicketSigner,
 }
 
 impl DocMesh {
@@ -15,6 +14,7 @@ impl DocMesh {
         let mut ticket_keys = rc_proto::identity::ticket::TicketKeys::default();
         ticket_keys.insert(signer.kid().clone(), signer.public_key()).unwrap();
         std::fs::write(ca.directory().join("ticket-keys.json"), ticket_keys.to_json()).unwrap();
+        std::fs::write(ca.directory().join("ticket.key"), signer.to_pem().unwrap().as_bytes()).unwrap();
         for (identity, name) in [("controller/alice", "alice"), ("target/pc-17", "pc-17")] {
             let files = ca.issue(&ca.id(identity), &[]);
             std::fs::rename(files.certificate, ca.directory().join(format!("{name}.pem"))).unwrap();
@@ -45,7 +45,7 @@ impl DocMesh {
             clock: std::sync::Arc::new(rc_transport::BootClock),
         };
         let broker = rc_broker::Broker::start(config, parts).await.unwrap();
-        Self { ca, broker, signer }
+        Self { ca, broker }
     }
 
     fn files(ca: &rc_transport::testing::TestCa, name: &str) -> rc_client::CredentialFiles {

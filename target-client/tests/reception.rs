@@ -1,7 +1,12 @@
 //! What a Target answers to each kind of ATTACH: paths through a real broker, and a Controller that says what the test
 //! wants.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by stopping")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test says what went wrong by stopping"
+)]
 
 include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/doc-mesh.rs"));
 
@@ -19,7 +24,7 @@ use rc_proto::wire::{Alpn, Envelope, Epoch, Ext, InstanceId, Jti, PathId, Sessio
 use rc_target_client::{Event, Target, TargetConfig};
 use rc_transport::{
     BootClock, Clock, Connector, Credentials, EndToEnd, EndToEndStream, Expectation, Leg, MessageStream,
-    PathIo, TcpNet,
+    PathIo, TcpNet, TicketSigner,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -27,9 +32,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 type Stream = EndToEndStream<PathIo<Leg>>;
 
-/// A mesh of one broker, and a Target.
+/// A mesh of one broker, a Target, and who signs its tickets.
 struct Scene {
     mesh: DocMesh,
+    signer: TicketSigner,
     target: Target,
 }
 
@@ -46,7 +52,8 @@ async fn scene(change: impl FnOnce(&mut TargetConfig)) -> Scene {
     change(&mut config);
     let target = Target::start(config).unwrap();
     target.registered().await.unwrap();
-    Scene { mesh, target }
+    let key = std::fs::read_to_string(mesh.directory().join("ticket.key")).unwrap();
+    Scene { signer: TicketSigner::from_pem(&key).unwrap(), mesh, target }
 }
 
 /// A Controller with a key of its own.
@@ -88,7 +95,7 @@ impl Controller<'_> {
             exp: now + 3600,
         };
         change(&mut claims);
-        self.scene.mesh.signer.sign_ticket(&claims).unwrap()
+        self.scene.signer.sign_ticket(&claims).unwrap()
     }
 
     /// A path to the Target, with end-to-end TLS done.
@@ -327,10 +334,8 @@ impl Controller<'_> {
 
 /// How the session ended.
 fn ended(event: &SessionEvent) -> Option<EndCode> {
-    match event {
-        SessionEvent::Ended { code, .. } => Some(*code),
-        _ => None,
-    }
+    let SessionEvent::Ended { code, .. } = event else { return None };
+    Some(*code)
 }
 
 impl Conversation {
@@ -392,9 +397,9 @@ async fn an_attach_on_a_path_that_stood_by_is_judged_like_any_other() {
     let stolen = alice.ticket(2, |claims| claims.cnf = KeyThumbprint([9; 32]));
     talk.session.activate(PathKey(2), stolen, talk.clock.now()).unwrap();
     let denial = talk
-        .until(|event| match event {
-            SessionEvent::RefusedByPeer { path: PathKey(2), refused } => Some(refused.denial),
-            _ => None,
+        .until(|event| {
+            let SessionEvent::RefusedByPeer { path: PathKey(2), refused } = event else { return None };
+            Some(refused.denial)
         })
         .await;
     assert_eq!(denial, Some(Denial::NOT_PERMITTED));
@@ -410,9 +415,9 @@ async fn a_path_that_stood_by_carries_the_session_once_its_attach_is_accepted() 
     talk.add_path(&alice, 2, Purpose::STANDBY, ticket).await;
     let epoch = talk.session.activate(PathKey(2), alice.ticket(2, |_| {}), talk.clock.now()).unwrap();
     let attached = talk
-        .until(|event| match event {
-            SessionEvent::Attached { path: PathKey(2), epoch } => Some(*epoch),
-            _ => None,
+        .until(|event| {
+            let SessionEvent::Attached { path: PathKey(2), epoch } = event else { return None };
+            Some(*epoch)
         })
         .await;
     assert_eq!((attached, epoch), (Epoch(2), Epoch(2)));
