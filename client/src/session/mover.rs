@@ -12,7 +12,7 @@ use rc_proto::identity::ticket::Ticket;
 use rc_proto::recovery::{
     Action, AttemptId, BrokerView, OpenFailure, OpenOrder, OpenedPath, Planner, Report,
 };
-use rc_proto::session::PathKey;
+use rc_proto::session::{PathKey, SessionEvent};
 use rc_proto::wire::codes::{EndCode, Purpose};
 use rc_proto::wire::{BrokerId, Epoch};
 use rc_transport::BoxFuture;
@@ -328,6 +328,10 @@ impl SessionCore {
             for path in state.session.status().paths.iter().filter(|path| path.live) {
                 let facts = state.paths.get(&path.path).map(|slot| opened_path(&slot.facts));
                 planner.adopt(path.path, path.epoch, facts.unwrap_or_default(), now);
+            }
+            if !state.session.status().paths.iter().any(|path| path.live) {
+                // The first path is gone already.
+                planner.handle_session_event(&SessionEvent::Detached, now);
             }
             state.moves.plan = Some(planner);
         });

@@ -31,8 +31,8 @@ impl Planner {
             SessionEvent::RepathWanted { reason, epoch } => self.handle_repath(*reason, *epoch, now),
             SessionEvent::Where(place) => self.brokers.set_place((**place).clone()),
             SessionEvent::Ended { .. } | SessionEvent::Aborted { .. } => self.finish(),
-            SessionEvent::Detached
-            | SessionEvent::AttachRequested { .. }
+            SessionEvent::Detached => self.need_path(Reason::PathLost, &[], false, now),
+            SessionEvent::AttachRequested { .. }
             | SessionEvent::Offered { .. }
             | SessionEvent::Opened(_)
             | SessionEvent::Readable(_)

@@ -712,3 +712,19 @@ fn a_broker_whose_link_was_lost_is_asked_after_the_others() {
     scene.lost(1);
     assert_eq!(scene.order().via, broker("ap/e"));
 }
+
+#[test]
+fn a_session_whose_first_path_is_gone_before_it_is_planned_for_gets_another_one() {
+    let mut scene = Scene::new();
+    scene.plan = Planner::new(PlannerConfig::default(), 1);
+    scene.event(SessionEvent::Detached);
+    scene.plan.handle_brokers(vec![BrokerView { broker: broker("eu/c"), linked: true }], scene.now);
+    let order = scene.order();
+    assert_eq!((order.via.as_str(), order.purpose), ("eu/c", Purpose::RESUME));
+    scene.opened(&order);
+    let (purpose, path) = scene.attach();
+    assert_eq!(purpose, Purpose::RESUME);
+    scene.attached(path);
+    scene.after(MS * 5000);
+    assert_eq!(scene.done(), []);
+}
