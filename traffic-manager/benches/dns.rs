@@ -179,8 +179,8 @@ fn start_gdnsd(directory: &Path) -> Fallible<Server> {
     Ok(server)
 }
 
-/// Ours, with `names` profiles; `extra` is added to each endpoint.
-fn start_ours(directory: &Path, names: usize, extra: &str) -> Fallible<Server> {
+/// Ours, with `names` profiles; the keys are added to each profile and to each endpoint.
+fn start_ours(directory: &Path, names: usize, [of_profile, of_endpoint]: [&str; 2]) -> Fallible<Server> {
     let port = free_port()?;
     let directory = directory.join(format!("ours-{names}"));
     std::fs::create_dir_all(&directory)?;
@@ -190,11 +190,14 @@ fn start_ours(directory: &Path, names: usize, extra: &str) -> Fallible<Server> {
         socket = directory.join("admin/tm.sock"),
     );
     for name in 0..names {
-        writeln!(config, "[[profile]]\nname = \"n{name}.bench.test\"\nmax_return = {ADDRESSES}")?;
+        writeln!(
+            config,
+            "[[profile]]\nname = \"n{name}.bench.test\"\nmax_return = {ADDRESSES}\n{of_profile}"
+        )?;
         for of in 0..ADDRESSES {
             writeln!(
                 config,
-                "[[endpoint]]\nprofile = \"n{name}.bench.test\"\nname = \"e{of}\"\naddress = \"{}\"\n{extra}",
+                "[[endpoint]]\nprofile = \"n{name}.bench.test\"\nname = \"e{of}\"\naddress = \"{}\"\n{of_endpoint}",
                 address(name, of)
             )?;
         }
@@ -364,8 +367,9 @@ impl Figures {
     }
 }
 
-/// Endpoints of the configuration whose memory is measured.
-const PROBED: &str = "always_serve = true";
+/// Endpoints of the configuration whose memory is measured: probed, and nothing listens there.
+const PROBED: [&str; 2] =
+    ["protocol = \"TCP\"\ninterval = \"10s\"\ntimeout = \"5s\"", "probe_address = \"127.0.0.1:9\""];
 
 fn is_there(program: &str, argument: &str) -> bool {
     Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
@@ -378,8 +382,10 @@ fn measure(arguments: Arguments) -> Fallible<Vec<String>> {
     std::fs::write(&queries, lines.concat())?;
     let mut figures = Figures { arguments, failed: Vec::new() };
     {
-        let servers =
-            [start_ours(directory.path(), NAMES, "always_serve = true")?, start_gdnsd(directory.path())?];
+        let servers = [
+            start_ours(directory.path(), NAMES, ["", "always_serve = true"])?,
+            start_gdnsd(directory.path())?,
+        ];
         let own_rate = figures.rates(&servers, &queries)?;
         figures.latency(&servers, &queries, own_rate)?;
     }

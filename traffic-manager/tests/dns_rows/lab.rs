@@ -70,7 +70,7 @@ fn profiles() -> Vec<Profile> {
     made.into_iter().map(&mut profile).collect()
 }
 
-fn zones() -> Zones {
+pub(crate) fn zones() -> Zones {
     let mut zones = Zones::default();
     let mut zone =
         Zone::new(dns("tm.test"), vec![dns("ns.tm.test")], dns("hostmaster.tm.test"), 2026, ttl(600));

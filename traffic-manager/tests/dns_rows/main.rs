@@ -15,3 +15,4 @@ mod dig;
 mod edns;
 mod negatives;
 mod protocol;
+mod sockets;
