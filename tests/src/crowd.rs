@@ -84,29 +84,33 @@ impl Crowd {
         self.members.len()
     }
 
-    /// How many of them have their newest path over `broker`.
+    /// How many of them have the path that they use over `broker`.
     pub fn crossing(&self, broker: &BrokerId) -> usize {
         let crosses = |member: &&Member| {
             let paths = member.session.paths();
-            let newest = paths.iter().filter(|path| !path.hops.is_empty()).max_by_key(|path| path.epoch);
-            newest.is_some_and(|path| path.hops.iter().any(|hop| hop.broker == *broker))
+            let used = paths.iter().filter(|path| path.in_use).max_by_key(|path| path.epoch);
+            used.is_some_and(|path| path.hops.iter().any(|hop| hop.broker == *broker))
         };
         self.members.iter().filter(crosses).count()
     }
 
-    /// Where each load is, with its gaps forgotten.
-    pub fn mark(&self) -> Vec<u64> {
-        self.members.iter().map(|member| member.load.mark()).collect()
+    /// Forgets the gaps so far.
+    pub fn mark(&self) {
+        for member in &self.members {
+            member.load.mark();
+        }
     }
 
-    /// Waits until every session goes on; the longest gap of each since the mark.
+    /// Waits until something that is written from now on has come back in every session; the longest gap of each since
+    /// the mark. To be called when the fault has taken hold.
     ///
     /// # Errors
     /// When one has ended, or does not go on within `limit`.
-    pub async fn passes(&self, marks: &[u64], limit: Duration) -> anyhow::Result<Vec<Duration>> {
+    pub async fn passes(&self, limit: Duration) -> anyhow::Result<Vec<Duration>> {
         let until = Instant::now() + limit;
+        let marks: Vec<u64> = self.members.iter().map(|member| member.load.written()).collect();
         let mut gaps = Vec::with_capacity(self.members.len());
-        for (member, mark) in self.members.iter().zip(marks) {
+        for (member, mark) in self.members.iter().zip(&marks) {
             let left = until.saturating_duration_since(Instant::now());
             let passed = member.load.passes(*mark, left).await;
             gaps.push(passed.with_context(|| format!("the session with {}", member.session.target()))?);

@@ -23,6 +23,7 @@ const ADMIN_DEADLINE: Duration = Duration::from_secs(3);
 pub struct TargetBuilder {
     region: String,
     id: String,
+    process: String,
     settings: Vec<String>,
     tcp: Vec<(String, String)>,
     pipe: Vec<(String, Vec<String>)>,
@@ -43,6 +44,13 @@ impl TargetBuilder {
         self
     }
 
+    /// Names the process, when several have the same id.
+    #[must_use]
+    pub fn named(mut self, process: &str) -> Self {
+        process.clone_into(&mut self.process);
+        self
+    }
+
     /// Adds a line `section.key=value`, as the flag `--set` takes it.
     #[must_use]
     pub fn set(mut self, assignment: &str) -> Self {
@@ -56,7 +64,7 @@ impl TargetBuilder {
     /// When it does not come up.
     pub async fn start(self, mesh: &Mesh) -> Result<TargetNode, HarnessError> {
         let leaf = mesh.authority().issue(&LeafRequest::new(Role::Target, &self.id).replacing())?;
-        let stem = format!("target-{}", self.id);
+        let stem = format!("target-{}", self.process);
         let (admin, ready_file) = (mesh.path(&format!("{stem}.sock")), mesh.path(&format!("{stem}.ready")));
         let text = configs::target(&configs::Target {
             endpoint: mesh.endpoint(&self.region, &leaf)?,
@@ -193,6 +201,7 @@ impl Mesh {
         TargetBuilder {
             region: region.to_owned(),
             id: id.to_owned(),
+            process: id.to_owned(),
             settings: Vec::new(),
             tcp: Vec::new(),
             pipe: Vec::new(),

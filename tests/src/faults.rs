@@ -2,12 +2,26 @@
 
 use std::time::Duration;
 
+use rc_daemon::admin::AdminClient;
 use rc_proto::wire::BrokerId;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::error::HarnessError;
-use crate::mesh::Mesh;
+use crate::mesh::{BrokerNode, Mesh};
 use crate::relay::Way;
+
+/// For an answer on an admin socket.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(3);
+
+impl BrokerNode {
+    /// What happened in it, as far as it remembers; empty when it does not answer.
+    pub async fn events(&self) -> Vec<Value> {
+        let Ok(mut client) = AdminClient::connect(self.admin()).await else { return Vec::new() };
+        let answer = client.call("events", json!({ "follow": false }), ADMIN_DEADLINE).await;
+        answer.map(|(events, _)| events).unwrap_or_default()
+    }
+}
 
 impl Mesh {
     /// Kills a broker with SIGKILL; false when there is none of that id.

@@ -137,11 +137,19 @@ impl Load {
     }
 
     /// Forgets the gaps so far, and returns how many bytes were written.
+    ///
+    /// What was written before a fault took hold may still come back, so [`Load::passes`] wants the number of
+    /// [`Load::written`] after it.
     pub fn mark(&self) -> u64 {
         self.shared.with(|state| {
             state.longest = Duration::ZERO;
             state.proof.written
         })
+    }
+
+    /// How many bytes were written.
+    pub fn written(&self) -> u64 {
+        self.proof().written
     }
 
     /// The longest time without an arrival since the mark; one that goes on counts as far as it has come.

@@ -69,7 +69,8 @@ impl MeshBuilder {
         self
     }
 
-    /// Adds a line `section.key=value` for every broker, as the flag `--set` takes it.
+    /// Adds a line `section.key=value` for every broker, as the flag `--set` takes it; `{port}` in it is the port that
+    /// every broker of the deployment listens at.
     #[must_use]
     pub fn broker_setting(mut self, assignment: &str) -> Self {
         self.broker_settings.push(assignment.to_owned());
@@ -451,7 +452,8 @@ impl Mesh {
     ) -> Result<BrokerNode, HarnessError> {
         let mut arguments = vec!["run".to_owned(), "--config".to_owned(), config.display().to_string()];
         for setting in &self.broker_settings {
-            arguments.extend(["--set".to_owned(), setting.clone()]);
+            let port = self.plan.brokers.get(broker).map_or(0, SocketAddr::port).to_string();
+            arguments.extend(["--set".to_owned(), setting.replace("{port}", &port)]);
         }
         let command = self.program.command("broker", &arguments);
         let log = self.path(&format!("{}-{}.log", broker.region(), broker.id()));

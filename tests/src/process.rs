@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::eventually::eventually;
 
@@ -58,6 +58,8 @@ impl NodeProgram {
 pub struct Node {
     name: String,
     child: Child,
+    /// Its standard input, open for as long as the node may run: waiting for a child closes what it still holds.
+    _leash: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -94,8 +96,9 @@ impl Node {
         let out = File::options().create(true).append(true).open(log).map_err(failed)?;
         let errors = out.try_clone().map_err(failed)?;
         command.env(crate::node::LEASH, "1").stdin(Stdio::piped()).stdout(out).stderr(errors);
-        let child = command.spawn().map_err(failed)?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        let mut child = command.spawn().map_err(failed)?;
+        let leash = child.stdin.take();
+        Ok(Self { name: name.to_owned(), child, _leash: leash, log: log.to_owned() })
     }
 
     /// Waits for the node's ready-file and returns what it says.

@@ -76,6 +76,7 @@ impl Stage {
             .rtt(here, there, FAR)
             // A drained broker gives its paths slots within this time: short, so that many drains can be measured.
             .broker_setting("drain.spread=200ms")
+            .broker_setting("drain.deadline=20s")
     }
 
     /// Starts everything, and waits until the load flows.
@@ -100,8 +101,8 @@ impl Stage {
     /// The brokers on the path that the session uses, the Controller's first.
     pub fn on_the_way(&self) -> Vec<BrokerId> {
         let paths = self.session.paths();
-        let newest = paths.iter().filter(|path| !path.hops.is_empty()).max_by_key(|path| path.epoch);
-        newest.map(|path| path.hops.iter().map(|hop| hop.broker.clone()).collect()).unwrap_or_default()
+        let used = paths.iter().filter(|path| path.in_use).max_by_key(|path| path.epoch);
+        used.map(|path| path.hops.iter().map(|hop| hop.broker.clone()).collect()).unwrap_or_default()
     }
 
     /// One broker of the path.
@@ -123,9 +124,9 @@ impl Stage {
     /// When the session does not go on within `limit`, or the deployment does not come to rest afterwards.
     pub async fn kill(&mut self, place: Place, limit: Duration) -> anyhow::Result<Duration> {
         let broker = self.broker_at(place)?;
-        let marks = self.mark();
+        self.mark();
         self.mesh.kill_broker(&broker).await;
-        let gap = self.passes(marks, limit).await.with_context(|| format!("after the kill of {broker}"))?;
+        let gap = self.passes(limit).await.with_context(|| format!("after the kill of {broker}"))?;
         self.mesh.restart_broker(&broker).await?;
         self.settled().await?;
         Ok(gap)
@@ -137,9 +138,9 @@ impl Stage {
     /// As [`Stage::kill`].
     pub async fn freeze(&mut self, place: Place, limit: Duration) -> anyhow::Result<Duration> {
         let broker = self.broker_at(place)?;
-        let marks = self.mark();
+        self.mark();
         self.mesh.freeze_broker(&broker);
-        let gap = self.passes(marks, limit).await.with_context(|| format!("after the freeze of {broker}"));
+        let gap = self.passes(limit).await.with_context(|| format!("after the freeze of {broker}"));
         self.mesh.thaw_broker(&broker);
         let gap = gap?;
         self.settled().await?;
@@ -160,31 +161,34 @@ impl Stage {
     /// # Errors
     /// As [`Stage::hand_over`].
     pub async fn drain(&mut self, broker: &BrokerId, limit: Duration) -> anyhow::Result<Duration> {
-        let marks = self.mark();
+        self.mark();
         let node = self.mesh.broker_mut(broker).context("there is such a broker")?.node_mut();
         let ended = node.terminate(limit).await;
         ensure!(ended == Some(0), "{broker} drained and ended with {ended:?}");
-        let gap = self.passes(marks, limit).await.with_context(|| format!("after the drain of {broker}"))?;
+        let gap = self.passes(limit).await.with_context(|| format!("after the drain of {broker}"))?;
         self.mesh.restart_broker(broker).await?;
         self.settled().await?;
         Ok(gap)
     }
 
-    /// Where both loads are, with their gaps forgotten.
-    pub fn mark(&self) -> Marks {
-        Marks { input: self.input.mark(), stream: self.stream.mark() }
+    /// Forgets the gaps of both loads so far.
+    pub fn mark(&self) {
+        self.input.mark();
+        self.stream.mark();
     }
 
-    /// Waits until both loads go on; the longest gap of the input since the marks.
+    /// Waits until something that is written from now on has come back on both loads; the longest gap of the input
+    /// since the mark. To be called when the fault has taken hold.
     ///
     /// # Errors
     /// When one of them does not, or the session ends.
-    pub async fn passes(&self, marks: Marks, limit: Duration) -> anyhow::Result<Duration> {
-        self.input.passes(marks.input, limit).await.context("the input")?;
-        self.stream.passes(marks.stream, limit).await.context("the stream")?;
+    pub async fn passes(&self, limit: Duration) -> anyhow::Result<Duration> {
+        let (input, stream) = (self.input.written(), self.stream.written());
+        self.input.passes(input, limit).await.context("the input")?;
+        self.stream.passes(stream, limit).await.context("the stream")?;
         let per_second = 1_000 / Pace::INPUT.interval.as_millis().max(1);
         let beats = per_second * AFTERMATH.as_millis() / 1_000;
-        let later = self.input.proof().written + u64::try_from(beats)? * Pace::INPUT.bytes as u64;
+        let later = self.input.written() + u64::try_from(beats)? * Pace::INPUT.bytes as u64;
         self.input.passes(later, limit).await.context("the input, a little later")
     }
 
@@ -256,13 +260,6 @@ impl Stage {
     pub async fn leaves(&self, broker: &BrokerId, limit: Duration) -> bool {
         eventually(limit, || !self.on_the_way().contains(broker)).await
     }
-}
-
-/// Where the two loads were.
-#[derive(Debug, Clone, Copy)]
-pub struct Marks {
-    input: u64,
-    stream: u64,
 }
 
 /// A load over the Target's echo.

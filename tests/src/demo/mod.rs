@@ -4,6 +4,7 @@
 //! `rc-controller probe`, paths from the session itself.
 
 mod dns;
+mod failover;
 mod names;
 mod output;
 mod story;
@@ -30,6 +31,7 @@ const NODE_ARGUMENT: &str = "__node";
 Examples:
   rc-demo                 run the story and end
   rc-demo --story dns     the six methods of DNS routing, and a broker that leaves DNS and comes back
+  rc-demo --story failover  kill, freeze and drain brokers under a running session
   rc-demo --json          the same as one JSON event a line
   rc-demo --keep          leave the deployment up and print commands to try; end with Ctrl-C
 
@@ -38,7 +40,7 @@ struct Arguments {
     /// Print each step as a JSON event on a line of its own
     #[arg(long)]
     json: bool,
-    /// Which story: the way of a session, or DNS
+    /// Which story: the way of a session, DNS, or brokers that fail under a session
     #[arg(long, value_enum, default_value_t = Story::Session)]
     story: Story,
     /// Leave the deployment up afterwards and print the commands to try
@@ -59,6 +61,8 @@ enum Story {
     Session,
     /// What each routing method answers to whom, a broker's death leaving DNS, and its return
     Dns,
+    /// Brokers are killed, frozen and drained under a file transfer and a shell
+    Failover,
 }
 
 /// Runs the demo, or the node that the hidden first argument asks for.
@@ -105,5 +109,6 @@ async fn tell(arguments: &Arguments, program: NodeProgram, show: &output::Show) 
     match arguments.story {
         Story::Session => Box::pin(story::tell(arguments, program, show)).await,
         Story::Dns => Box::pin(dns::tell(program, show)).await,
+        Story::Failover => Box::pin(failover::tell(arguments, program, show)).await,
     }
 }

@@ -6,6 +6,7 @@ use rc_daemon::output::{Output, Table};
 use serde_json::{Value, json};
 
 /// Where the story is told.
+#[derive(Debug, Clone)]
 pub(super) struct Show {
     output: Output,
     begin: Instant,

@@ -216,7 +216,7 @@ async fn send_file(session: &Session, mib: u32, show: &Show) -> anyhow::Result<(
 }
 
 /// Bytes that differ from block to block.
-fn fill(block: &mut [u8], number: u32) {
+pub(super) fn fill(block: &mut [u8], number: u32) {
     let mut state = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     for chunk in block.chunks_mut(8) {
         state ^= state << 13;
@@ -228,7 +228,7 @@ fn fill(block: &mut [u8], number: u32) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -37,7 +37,8 @@ const PAYLOAD_BYTES_MAX: usize = 40_000;
 /// For a session to start.
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// For everything that was written to come back, a recovery included.
-const EXCHANGE_MAX: Duration = Duration::from_secs(60);
+const EXCHANGE_MAX: Duration = Duration::from_secs(20);
+const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 const READY_MAX: Duration = Duration::from_secs(30);
 
 /// How many sessions, and which.
@@ -257,7 +258,8 @@ impl Worker {
                 self.note(&target, outcome);
                 left -= 1;
             }
-            controller.shutdown().await;
+            let ended = timeout(SHUTDOWN_MAX, controller.shutdown()).await;
+            anyhow::ensure!(ended.is_ok(), "{} does not shut down within {SHUTDOWN_MAX:?}", self.name);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ const HEAD: &str = "\
 
 Generated: `RC_WRITE_DOCS=1 RC_TESTS=require cargo test -p rc-tests --test faults` plays each fault on real processes and
 writes this table. The figures are of the small size that CI runs, on two cores; the large size is
-`cargo bench -p rc-tests --bench evil`. Unless a row says otherwise:
+`cargo bench -p rc-tests --bench gaps` and `--bench evil`. Unless a row says otherwise:
 round trips of 20 ms from each endpoint to its brokers and 100 ms between the regions; the session sends 20 B each 50 ms
 and 1 MB/s, both ways; *gap* is the longest time in which the application got no byte; and after every fault everything
 that was written has come back, once and in order. Transport is TLS over TCP.

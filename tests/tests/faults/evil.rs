@@ -22,5 +22,17 @@ pub(crate) async fn run(found: &Found) -> anyhow::Result<()> {
         verdict.wrong.is_empty() && is_met,
         if verdict.wrong.is_empty() { measured } else { format!("{:?}", verdict.wrong) },
     );
+    if verdict.lost > 0 {
+        println!("{:#?}", verdict.reasons);
+    }
+    let (whole, moved, lost) = (verdict.whole, verdict.moved, verdict.lost);
+    found.note(
+        "a_session_that_an_evil_broker_breaks_goes_on_through_an_honest_one",
+        lost == 0 && moved > 0,
+        format!(
+            "{whole} whole, {moved} of them moved, {lost} lost, {} refused at the start",
+            verdict.refused
+        ),
+    );
     Ok(())
 }

@@ -43,6 +43,14 @@ impl Found {
         self.put(test, outcome);
     }
 
+    /// Notes a step that may have failed: what it measured and whether that is within the bound, or the error.
+    pub(crate) fn step(&self, test: &str, outcome: anyhow::Result<(bool, String)>) {
+        match outcome {
+            Ok((holds, measured)) => self.note(test, holds, measured),
+            Err(error) => self.note(test, false, format!("{error:#}")),
+        }
+    }
+
     fn put(&self, test: &str, outcome: Outcome) {
         if !self.is_quiet {
             tell(test, &outcome);

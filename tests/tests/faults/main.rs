@@ -13,14 +13,19 @@
 
 mod claims;
 mod documents;
+mod endpoints;
 mod evil;
 mod found;
+mod many;
+mod network;
+mod session;
+mod way;
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
-use rc_tests::lab;
+use rc_tests::{NodeProgram, lab};
 
 use crate::claims::CLAIMS;
 use crate::found::Found;
@@ -39,8 +44,23 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-const GROUPS: &[Group] =
-    &[Group { name: "evil", needs_lab: false, limit: minutes(4), run: |found| Box::pin(evil::run(found)) }];
+const GROUPS: &[Group] = &[
+    Group { name: "evil", needs_lab: false, limit: minutes(4), run: |found| Box::pin(evil::run(found)) },
+    Group {
+        name: "session",
+        needs_lab: false,
+        limit: minutes(8),
+        run: |found| Box::pin(session::run(found)),
+    },
+    Group { name: "many", needs_lab: false, limit: minutes(6), run: |found| Box::pin(many::run(found)) },
+    Group {
+        name: "endpoints",
+        needs_lab: false,
+        limit: minutes(4),
+        run: |found| Box::pin(endpoints::run(found)),
+    },
+    Group { name: "network", needs_lab: true, limit: minutes(8), run: |found| Box::pin(network::run(found)) },
+];
 
 /// The hidden argument with which a group runs inside namespaces.
 const INSIDE: &str = "--inside-lab";
@@ -145,4 +165,9 @@ fn inside(name: &str) -> ExitCode {
     within(group, &found);
     println!("{}", found.hand_over());
     ExitCode::SUCCESS
+}
+
+/// The node program that cargo built for these tests.
+fn program() -> NodeProgram {
+    NodeProgram::new(env!("CARGO_BIN_EXE_rc-node"))
 }
