@@ -104,7 +104,7 @@ impl World {
             58..63 => self.reset_random_leg(),
             63..68 => self.network_change(),
             68..72 => {
-                let span = seconds(self, 1, 50);
+                let span = seconds(self, 1, 20);
                 self.suspend_random_endpoint(span);
             }
             72..78 => self.break_dns(),
@@ -170,7 +170,10 @@ impl World {
     }
 
     fn suspend_random_endpoint(&mut self, span: Duration) {
-        if let Some(host) = self.endpoint() {
+        // Two suspends behind each other are longer than a session is kept for: then its end is right.
+        let mut ends = self.controllers.keys().chain(self.targets.keys());
+        let is_one_suspended = ends.any(|host| self.ctx.net.state(*host) == HostState::Frozen);
+        if let Some(host) = self.endpoint().filter(|_| !is_one_suspended) {
             self.freeze(host, span);
         }
     }
