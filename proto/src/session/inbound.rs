@@ -295,9 +295,7 @@ impl Session {
                 channel.note_credit();
                 let bound = channel.bound;
                 self.totals.bytes_in += new as u64;
-                if let Some(bound) = bound {
-                    self.table.hasten_acks(bound);
-                }
+                self.table.hasten_acks(bound);
                 if let Some(path) = self.paths.path_mut(key) {
                     path.liveness.data(now);
                 }
@@ -358,8 +356,7 @@ impl Session {
             return Err(PathFault::UnknownChannel { channel: header.channel });
         }
         let id = header.channel;
-        let bound = |channel: &&Channel| channel.bound == Some(key);
-        let before = self.table.open.get(&id).filter(bound).map(|channel| channel.sender.acked());
+        let before = self.table.acked(id, key);
         self.apply_ack(id, header.offset, body.max, body.hash);
         if let (Some(before), Some(path)) = (before, self.paths.path_mut(key)) {
             path.window.acked(id, header.offset.saturating_sub(before), header.offset, now);

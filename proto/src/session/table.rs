@@ -175,13 +175,18 @@ impl ChannelTable {
         bound.filter(|channel| is_windowed(channel.class())).map(|channel| channel.sender.in_flight()).sum()
     }
 
+    /// What the peer has acknowledged of a channel that uses a path.
+    pub(super) fn acked(&self, id: ChannelId, path: PathKey) -> Option<u64> {
+        self.open.get(&id).filter(|channel| channel.bound == Some(path)).map(|channel| channel.sender.acked())
+    }
+
     /// Tells the peer of everything that came for the channels of a path, once that is 64 KiB together: what four
     /// channels receive is told as often as if one did.
-    pub(super) fn hasten_acks(&mut self, path: PathKey) {
-        let bound = || self.open.values().filter(|channel| channel.bound == Some(path));
+    pub(super) fn hasten_acks(&mut self, path: Option<PathKey>) {
+        let bound = || self.open.values().filter(|channel| channel.bound == path);
         let untold: u64 = bound().map(|channel| channel.ack.untold(channel.receiver.next())).sum();
         if untold >= ACK_BYTES {
-            self.open.values_mut().filter(|channel| channel.bound == Some(path)).for_each(|c| c.ack.hasten());
+            self.open.values_mut().filter(|channel| channel.bound == path).for_each(|c| c.ack.hasten());
         }
     }
 
