@@ -114,7 +114,7 @@ impl Session {
                 state.owed.outbox.push_back(frame(FrameType::Envelope, ChannelId(0), 0, &bytes));
             }
             None => {
-                let mut state = Path::new(stage, attach.lane, attach.epoch, now);
+                let mut state = Path::new(stage, attach.lane, attach.epoch, now, self.config.flaw());
                 state.first_exchange = false;
                 state.owed.outbox.push_back(bytes);
                 self.paths.insert(path, state);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::Moment;
 
 /// Received bytes that make an acknowledgement due.
-const ACK_BYTES: u64 = 64 * 1024;
+pub(super) const ACK_BYTES: u64 = 64 * 1024;
 /// Longest time that received bytes wait for their acknowledgement.
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
@@ -30,6 +30,16 @@ impl AckSchedule {
     pub(super) fn received(&mut self, next: u64, at_once: bool, now: Moment) {
         self.since.get_or_insert(now);
         self.due |= at_once || next.saturating_sub(self.told_next) >= ACK_BYTES;
+    }
+
+    /// Received bytes that the peer was not told of, when `next` is wanted.
+    pub(super) fn untold(&self, next: u64) -> u64 {
+        if self.since.is_some() { next.saturating_sub(self.told_next) } else { 0 }
+    }
+
+    /// What waits is told with the next transmission.
+    pub(super) fn hasten(&mut self) {
+        self.due |= self.since.is_some();
     }
 
     /// `grantable` could be granted out of a window of `window` bytes.

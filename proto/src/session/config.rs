@@ -77,6 +77,10 @@ pub enum Mutant {
     AcksNotRepeated,
     /// OPEN is sent once only.
     OpenNotRepeated,
+    /// The window of a path stays as it starts.
+    WindowNeverOpens,
+    /// The window of a path grows whatever waits in front of it.
+    WindowIgnoresDelay,
 }
 
 /// Which flaw is in force; without the feature a constant no.

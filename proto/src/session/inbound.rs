@@ -128,7 +128,15 @@ impl Session {
     fn handle_pong(&mut self, key: PathKey, payload: &[u8], now: Moment) -> Result<(), PathFault> {
         let nonce = nonce(payload)?;
         let Some(path) = self.paths.path_mut(key) else { return Ok(()) };
+        if path.window.pong(nonce, now) {
+            return Ok(());
+        }
+        let answered = path.liveness.answered().0;
         let cleared = path.liveness.pong(nonce, now);
+        let (count, round_trip) = path.liveness.answered();
+        if count != answered {
+            path.window.round_trip(round_trip, now);
+        }
         if std::mem::take(&mut path.doubted) || cleared {
             self.events.push(SessionEvent::Recovered(key));
             self.rebind(now);
@@ -285,7 +293,9 @@ impl Session {
                 let at_once = fin || channel.class().is_interactive();
                 channel.ack.received(channel.receiver.next(), at_once, now);
                 channel.note_credit();
+                let bound = channel.bound;
                 self.totals.bytes_in += new as u64;
+                self.table.hasten_acks(bound);
                 if let Some(path) = self.paths.path_mut(key) {
                     path.liveness.data(now);
                 }
@@ -345,7 +355,12 @@ impl Session {
         if self.table.known(header.channel) == Known::Never {
             return Err(PathFault::UnknownChannel { channel: header.channel });
         }
-        self.apply_ack(header.channel, header.offset, body.max, body.hash);
+        let id = header.channel;
+        let before = self.table.acked(id, key);
+        self.apply_ack(id, header.offset, body.max, body.hash);
+        if let (Some(before), Some(path)) = (before, self.paths.path_mut(key)) {
+            path.window.acked(id, header.offset.saturating_sub(before), header.offset, now);
+        }
         if self.paths.path(key).is_some_and(|path| path.replaces_older) {
             self.retire_older(key, now);
         }

@@ -148,7 +148,7 @@ impl Session {
         let (epoch, bytes) = self.build_attach(lane, standby, ticket)?;
         let binds = !standby && purpose != Purpose::HANDOVER;
         let stage = Stage::Attaching { binds, standby, since: now, sent: None, behind: 0 };
-        let mut state = Path::new(stage, lane, epoch, now);
+        let mut state = Path::new(stage, lane, epoch, now, self.config.flaw());
         state.replaces_older = purpose == Purpose::HANDOVER;
         state.owed.outbox.push_back(bytes);
         self.paths.insert(path, state);
@@ -263,6 +263,9 @@ impl Session {
     pub(super) fn rebind(&mut self, now: Moment) {
         let control = self.paths.choose(Lane::INTERACTIVE);
         let bulk = self.paths.choose(Lane::BULK);
+        if (self.table.control, self.table.bulk) != (control, bulk) {
+            self.paths.values_mut().for_each(|path| path.window.forget_probes());
+        }
         if self.table.bind(control, bulk, now) {
             self.ending.repeat();
             self.paths.repeat_retired();
@@ -380,6 +383,7 @@ impl Session {
 
     fn tick_path(&mut self, key: PathKey, now: Moment) {
         let Some(path) = self.paths.path_mut(key) else { return };
+        path.window.tick(now);
         match path.stage {
             Stage::Attaching { .. } => {
                 if path.deadline().is_some_and(|at| at <= now) {

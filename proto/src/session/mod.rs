@@ -82,6 +82,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tombstone;
+mod window;
 
 pub use config::{Mutant, SessionConfig};
 pub use event::{

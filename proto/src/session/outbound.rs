@@ -6,7 +6,7 @@
 use super::event::PathKey;
 use super::life::{Session, frame};
 use super::path::{Answer, Path, Stage};
-use super::schedule::is_bulk;
+use super::schedule::{is_bulk, is_windowed};
 use crate::Moment;
 use crate::wire::frame::{
     AckBody, End, FLAG_ANSWER, FLAG_END_OF_MESSAGE, FLAG_FIN, FrameHeader, FrameType, Reset,
@@ -92,7 +92,7 @@ impl Session {
     /// may carry at its pace.
     pub fn transmit_budget(&self, path: PathKey) -> usize {
         let limit = self.config.frame_payload_bytes_max;
-        let payload = self.paths.path(path).map_or(limit, |path| path.pace.payload_max(limit));
+        let payload = self.paths.path(path).map_or(limit, |path| path.payload_max(limit));
         (FrameHeader::BYTES + payload).max(BUDGET_BYTES_MIN)
     }
 
@@ -201,21 +201,30 @@ impl Session {
         Ok(())
     }
 
-    /// Returns whether more waits than the budget took.
+    /// Returns whether more waits than the budget and the window took.
     fn write_data(&mut self, key: PathKey, now: Moment, room: &mut Room<'_>) -> bool {
         let limit = self.config.frame_payload_bytes_max;
-        let frame_max = self.paths.path(key).map_or(limit, |path| path.pace.payload_max(limit));
+        let frame_max = self.paths.path(key).map_or(limit, |path| path.payload_max(limit));
+        self.write_window_ping(key, now, room);
         loop {
             let limit = room.left().saturating_sub(FrameHeader::BYTES).min(frame_max);
+            let is_open = self.is_window_open(key, frame_max, now);
             let waiting = || {
                 let bound = self.table.open.iter().filter(|(_, channel)| channel.bound == Some(key));
                 bound
                     .filter(|(_, channel)| channel.sender.has_data())
                     .map(|(id, channel)| (*id, channel.class()))
             };
-            let bulk_waits = waiting().any(|(_, class)| is_bulk(class));
+            let held_back = !is_open && waiting().any(|(_, class)| is_windowed(class));
+            let may_go = || waiting().filter(|(_, class)| is_open || !is_windowed(*class));
+            let bulk_waits = may_go().any(|(_, class)| is_bulk(class));
             let Some(path) = self.paths.path_mut(key) else { return false };
-            let Some((id, class)) = path.schedule.choose(waiting(), frame_max) else { return false };
+            let Some((id, class)) = path.schedule.choose(may_go(), frame_max) else {
+                if !held_back {
+                    path.window.idle();
+                }
+                return held_back;
+            };
             if limit == 0 {
                 return true;
             }
@@ -233,10 +242,36 @@ impl Session {
                 ..FrameHeader::new(FrameType::Data, id, segment.offset)
             };
             room.out.extend_from_slice(&header.to_bytes());
-            self.totals.bytes_repeated += channel.sender.send(segment, room.out);
+            let repeated = channel.sender.send(segment, room.out);
+            self.totals.bytes_repeated += repeated;
             path.schedule.served(id, class, segment.length, bulk_waits);
             path.liveness.data(now);
             path.liveness.sent(now);
+            if is_windowed(class) {
+                let end = segment.offset + segment.length as u64;
+                let fresh = (repeated == 0).then_some((id, end));
+                path.window.sent(segment.length as u64, self.table.in_flight(key), fresh, now);
+            }
+        }
+    }
+
+    /// Whether the window of a path lets a frame of at most `frame` bytes go.
+    fn is_window_open(&mut self, key: PathKey, frame: usize, now: Moment) -> bool {
+        let in_flight = self.table.in_flight(key);
+        self.paths.path_mut(key).is_some_and(|path| path.window.is_open(in_flight, frame, now))
+    }
+
+    /// A PING now and then while bulk is under way.
+    fn write_window_ping(&mut self, key: PathKey, now: Moment, room: &mut Room<'_>) {
+        let in_flight = self.table.in_flight(key);
+        let Some(path) = self.paths.path_mut(key).filter(|path| in_flight > 0 && path.window.has_ping(now))
+        else {
+            return;
+        };
+        if room.left() >= FrameHeader::BYTES + 8
+            && let Some(nonce) = path.window.take_ping(in_flight, now)
+        {
+            room.push_frame(FrameType::Ping, ChannelId(0), 0, &nonce.to_be_bytes());
         }
     }
 }

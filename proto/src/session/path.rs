@@ -9,11 +9,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::config::Flaw;
 use super::event::PathKey;
 use super::liveness::Liveness;
 use super::pace::Pace;
 use super::reader::FrameReader;
 use super::schedule::Scheduler;
+use super::window::Window;
 use crate::Moment;
 use crate::wire::codes::Lane;
 use crate::wire::limits::ATTACH_DEADLINE;
@@ -92,6 +94,7 @@ pub(super) struct Path {
     pub(super) reader: FrameReader,
     pub(super) schedule: Scheduler,
     pub(super) pace: Pace,
+    pub(super) window: Window,
     /// The next input is an envelope outside any frame, and so is the first output.
     pub(super) first_exchange: bool,
     pub(super) owed: Owed,
@@ -102,7 +105,7 @@ pub(super) struct Path {
 }
 
 impl Path {
-    pub(super) fn new(stage: Stage, lane: Lane, epoch: Epoch, now: Moment) -> Self {
+    pub(super) fn new(stage: Stage, lane: Lane, epoch: Epoch, now: Moment, flaw: Flaw) -> Self {
         Self {
             stage,
             lane,
@@ -111,6 +114,7 @@ impl Path {
             reader: FrameReader::default(),
             schedule: Scheduler::default(),
             pace: Pace::default(),
+            window: Window::new(now, flaw),
             first_exchange: true,
             owed: Owed::default(),
             replaces_older: false,
@@ -135,6 +139,11 @@ impl Path {
     /// Whether the peer is not heard on it, or says that it does not hear us.
     pub(super) fn is_suspect(&self) -> bool {
         self.doubted || self.liveness.is_suspect()
+    }
+
+    /// Largest payload of a frame here, at most `limit`.
+    pub(super) fn payload_max(&self, limit: usize) -> usize {
+        self.window.payload_max(self.pace.payload_max(limit))
     }
 
     /// Whether frames other than PING, PONG and ENVELOPE belong here.
@@ -240,6 +249,7 @@ impl PathSet {
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
-        self.paths.values().filter_map(Path::deadline).min()
+        let paced = self.paths.values().filter_map(|path| path.window.deadline());
+        self.paths.values().filter_map(Path::deadline).chain(paced).min()
     }
 }

@@ -39,6 +39,11 @@ pub(super) fn is_bulk(class: Class) -> bool {
     rank(class) == Rank::Bulk
 }
 
+/// Whether a class keeps to the path's window; the others are small and go at once.
+pub(super) fn is_windowed(class: Class) -> bool {
+    rank(class) >= Rank::Audio
+}
+
 /// The scheduler of one path.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {

@@ -99,7 +99,6 @@ impl ChannelSender {
     }
 
     /// Next position that the peer is known to want.
-    #[cfg(any(test, feature = "sim"))]
     pub(super) fn acked(&self) -> u64 {
         self.acked
     }
@@ -254,6 +253,11 @@ impl ChannelSender {
     /// Whether [`Self::take_skip`] has something.
     pub(super) fn has_skip(&self) -> bool {
         self.messages.as_ref().and_then(|messages| messages.skip).is_some_and(|(_, due)| due)
+    }
+
+    /// Positions that this path was given and the peer has not acknowledged.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.cursor.saturating_sub(self.base)
     }
 
     /// Whether DATA or FIN waits for this path.

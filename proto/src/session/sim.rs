@@ -6,6 +6,7 @@
 
 mod check;
 mod faults;
+pub mod line;
 mod random;
 mod work;
 

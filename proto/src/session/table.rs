@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::ack::ACK_BYTES;
 use super::channel::{Channel, Consent, Resetting};
 use super::closed::ClosedIds;
 use super::event::PathKey;
 use super::receiver::ChannelReceiver;
-use super::schedule::is_bulk;
+use super::schedule::{is_bulk, is_windowed};
 use crate::Moment;
 use crate::wire::ChannelId;
 use crate::wire::codes::{AbortCode, Class};
@@ -166,6 +167,27 @@ impl ChannelTable {
             ack.bound = path;
         }
         changed
+    }
+
+    /// Bytes of windowed classes that a path was given and the peer has not acknowledged.
+    pub(super) fn in_flight(&self, path: PathKey) -> u64 {
+        let bound = self.open.values().filter(|channel| channel.bound == Some(path));
+        bound.filter(|channel| is_windowed(channel.class())).map(|channel| channel.sender.in_flight()).sum()
+    }
+
+    /// What the peer has acknowledged of a channel that uses a path.
+    pub(super) fn acked(&self, id: ChannelId, path: PathKey) -> Option<u64> {
+        self.open.get(&id).filter(|channel| channel.bound == Some(path)).map(|channel| channel.sender.acked())
+    }
+
+    /// Tells the peer of everything that came for the channels of a path, once that is 64 KiB together: what four
+    /// channels receive is told as often as if one did.
+    pub(super) fn hasten_acks(&mut self, path: Option<PathKey>) {
+        let bound = || self.open.values().filter(|channel| channel.bound == path);
+        let untold: u64 = bound().map(|channel| channel.ack.untold(channel.receiver.next())).sum();
+        if untold >= ACK_BYTES {
+            self.open.values_mut().filter(|channel| channel.bound == path).for_each(|c| c.ack.hasten());
+        }
     }
 
     /// What an ATTACH or ATTACHED says: every open channel, ids ascending.

@@ -574,6 +574,7 @@ fn input_waits_behind_one_frame_at_most_when_bulk_saturates() {
     let (mut pair, path) = attached();
     let bulk = opened(&mut pair, Class::BULK, None);
     let input = opened(&mut pair, Class::INPUT, None);
+    pair.controller.paths.path_mut(path).unwrap().window.hold_open();
     let now = pair.now;
     for round in 0..40 {
         pair.write(C, bulk, 300_000).unwrap();
@@ -596,6 +597,7 @@ fn frames_are_small_while_a_path_is_slow() {
     for (apart, largest) in [(200, 4096), (100, 16_384)] {
         let (mut pair, path) = attached();
         let bulk = opened(&mut pair, Class::BULK, None);
+        pair.controller.paths.path_mut(path).unwrap().window.hold_open();
         pair.write(C, bulk, 1_000_000).unwrap();
         let mut last = 0;
         for round in 0..20 {
@@ -615,6 +617,7 @@ fn the_budget_of_a_path_is_one_frame_at_its_pace() {
     for (apart, budget) in [(200, 4096 + 16), (100, 16_384 + 16)] {
         let (mut pair, path) = attached();
         let bulk = opened(&mut pair, Class::BULK, None);
+        pair.controller.paths.path_mut(path).unwrap().window.hold_open();
         pair.write(C, bulk, 1_000_000).unwrap();
         for round in 0..20 {
             let now = pair.now + ms(apart * round);
