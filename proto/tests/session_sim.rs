@@ -54,8 +54,20 @@ fn every_mutant_is_caught() {
         Mutant::SkipNotRepeated,
         Mutant::AcksNotRepeated,
         Mutant::OpenNotRepeated,
+        Mutant::EpochCheckDropped,
+        Mutant::StandbyBinds,
+        Mutant::CapIgnored,
+        Mutant::CreditIgnored,
+        Mutant::FinBeforeLastByte,
+        Mutant::AckAhead,
+        Mutant::GrantShrinks,
+        Mutant::SkipOffBoundary,
+        Mutant::FinNotAcknowledged,
+        Mutant::EndBeforeChannels,
     ] {
-        let config = SessionConfig { mutant: Some(mutant), ..SessionConfig::default() };
+        // Small buffers show what a cap is for.
+        let send_cap_bytes = if mutant == Mutant::CapIgnored { 5_000 } else { 4 * 1024 * 1024 };
+        let config = SessionConfig { mutant: Some(mutant), send_cap_bytes, ..SessionConfig::default() };
         let caught = (0..SEEDS).find_map(|seed| run_seed(seed, config.clone()).err());
         println!("{mutant:?}: {caught:?}");
         assert!(caught.is_some(), "{mutant:?} survives {SEEDS} histories");

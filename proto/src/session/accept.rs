@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::config::Mutant;
 use super::ending::Ending;
 use super::event::{PathFault, PathKey, SessionEvent};
 use super::life::{Session, Side, frame};
@@ -87,7 +88,12 @@ impl Session {
             }
             AttachKind::NEW | AttachKind::RESUME if lane_known => {
                 let highest = self.paths.highest;
-                if attach.epoch > highest { Ok(()) } else { Err(Refused::stale_epoch(highest, instance)) }
+                let is_checked = !self.config.flaw().is(Mutant::EpochCheckDropped);
+                if attach.epoch > highest || !is_checked {
+                    Ok(())
+                } else {
+                    Err(Refused::stale_epoch(highest, instance))
+                }
             }
             _ => Err(Refused::new(Refusal::VERSION, instance)),
         }
@@ -104,7 +110,8 @@ impl Session {
             ext: Ext::none(),
         });
         let bytes = attached.to_bytes().unwrap_or_default();
-        let stage = if standby { Stage::Standby } else { Stage::Live };
+        let stands_by = standby && !self.config.flaw().is(Mutant::StandbyBinds);
+        let stage = if stands_by { Stage::Standby } else { Stage::Live };
         self.paths.highest = self.paths.highest.max(attach.epoch);
         match self.paths.path_mut(path) {
             Some(state) => {

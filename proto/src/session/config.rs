@@ -81,6 +81,26 @@ pub enum Mutant {
     WindowNeverOpens,
     /// The window of a path grows whatever waits in front of it.
     WindowIgnoresDelay,
+    /// An ATTACH is accepted whatever epochs were seen before.
+    EpochCheckDropped,
+    /// A path that is to stand by carries the session at once.
+    StandbyBinds,
+    /// More is kept for replay than the cap allows.
+    CapIgnored,
+    /// More is written than the peer has granted.
+    CreditIgnored,
+    /// FIN goes with whatever DATA is sent after it was wanted.
+    FinBeforeLastByte,
+    /// An acknowledgement says one position more than was received.
+    AckAhead,
+    /// The credit that is granted follows the unread bytes down again.
+    GrantShrinks,
+    /// SKIP ends one byte before a boundary.
+    SkipOffBoundary,
+    /// FIN takes no position, so nothing acknowledges it.
+    FinNotAcknowledged,
+    /// END goes while channels are still open.
+    EndBeforeChannels,
 }
 
 /// Which flaw is in force; without the feature a constant no.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::config::SessionConfig;
+use super::config::{Mutant, SessionConfig};
 use super::ending::{Ending, SessionFrames};
 use super::event::{AttachError, EventQueue, PathKey, PathStatus, SessionEvent, SessionState, SessionStatus};
 use super::liveness::Verdict;
@@ -424,8 +424,7 @@ impl Session {
             self.events.push(SessionEvent::Closed(id));
         }
         if let Ending::Wanted { code, reason, until } = &self.ending
-            && self.table.open.is_empty()
-            && self.table.resets.is_empty()
+            && (self.table.is_quiet() || self.config.flaw().is(Mutant::EndBeforeChannels))
         {
             self.ending = Ending::Sent { code: *code, reason: reason.clone(), due: true, until: *until };
         }

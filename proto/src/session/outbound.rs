@@ -3,6 +3,7 @@
 //! Order: the attach exchange; answers of the path itself; the session's own frames (control path only); per
 //! channel OPEN, acknowledgement, SKIP; then DATA by class.
 
+use super::config::Mutant;
 use super::event::PathKey;
 use super::life::{Session, frame};
 use super::path::{Answer, Path, Stage};
@@ -170,7 +171,8 @@ impl Session {
                 if room.left() < FrameHeader::BYTES + AckBody::BYTES_MAX {
                     return Err(Full);
                 }
-                let next = channel.receiver.next();
+                let ahead = self.config.flaw().is(Mutant::AckAhead);
+                let next = channel.receiver.next() + u64::from(ahead);
                 let max = channel.grant();
                 let mut payload = Vec::with_capacity(AckBody::BYTES_MAX);
                 AckBody { max, hash: channel.receiver.hash() }.write_to(&mut payload);

@@ -82,7 +82,8 @@ impl ChannelReceiver {
 
     /// Next position wanted, behind FIN once that came.
     pub(super) fn next(&self) -> u64 {
-        self.received + u64::from(self.final_size.is_some())
+        let counts_fin = self.final_size.is_some() && !self.flaw.is(Mutant::FinNotAcknowledged);
+        self.received + u64::from(counts_fin)
     }
 
     /// Highest position that the peer may write up to, as granted so far.
@@ -221,6 +222,9 @@ impl ChannelReceiver {
     /// What would be granted if the peer were told now.
     pub(super) fn grantable(&self) -> u64 {
         let read = self.received - self.ring.len() as u64;
+        if self.flaw.is(Mutant::GrantShrinks) {
+            return read.saturating_add(self.window.saturating_sub(self.ring.len() as u64));
+        }
         read.saturating_add(self.window).max(self.granted)
     }
 

@@ -135,7 +135,14 @@ impl ChannelSender {
         if self.finished {
             return 0;
         }
-        let credit = usize::try_from(self.peer_max.saturating_sub(self.data_end)).unwrap_or(usize::MAX);
+        let credit = if self.flaw.is(Mutant::CreditIgnored) {
+            usize::MAX
+        } else {
+            usize::try_from(self.peer_max.saturating_sub(self.data_end)).unwrap_or(usize::MAX)
+        };
+        if self.flaw.is(Mutant::CapIgnored) {
+            return credit;
+        }
         credit.min(self.cap.saturating_sub(self.ring.len()))
     }
 
@@ -240,6 +247,7 @@ impl ChannelSender {
         let aged =
             messages.written.iter().take_while(|(_, written)| now.since(*written) >= messages.age).last();
         let Some((to, _)) = aged.copied() else { return };
+        let to = if self.flaw.is(Mutant::SkipOffBoundary) { to - 1 } else { to };
         messages.skip = Some((to, true));
         self.release_to(to);
     }
@@ -280,7 +288,7 @@ impl ChannelSender {
         Some(Segment {
             offset: self.cursor,
             length,
-            fin: self.finished && length as u64 == left,
+            fin: self.finished && (length as u64 == left || self.flaw.is(Mutant::FinBeforeLastByte)),
             end_of_message: boundary.is_some_and(|boundary| boundary == length as u64),
         })
     }

@@ -389,7 +389,12 @@ impl Pair {
         let now = self.now;
         match event {
             SessionEvent::Attached { epoch, .. } => {
-                let fresh = self.heard.entry(end).or_default().epochs.insert(*epoch);
+                let epochs = &mut self.heard.entry(end).or_default().epochs;
+                if end == End::Target && *epoch != Epoch(0) && epochs.last().is_some_and(|last| last > epoch)
+                {
+                    return Err(format!("the Target took epoch {epoch} after a later one"));
+                }
+                let fresh = epochs.insert(*epoch);
                 if !fresh && *epoch != Epoch(0) {
                     return Err(format!("epoch {epoch} went live twice at {end:?}"));
                 }

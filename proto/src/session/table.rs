@@ -190,6 +190,11 @@ impl ChannelTable {
         }
     }
 
+    /// Whether no channel is open and no reset waits for its answer.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.open.is_empty() && self.resets.is_empty()
+    }
+
     /// What an ATTACH or ATTACHED says: every open channel, ids ascending.
     pub(super) fn claims(&mut self) -> Vec<ChannelClaim> {
         self.open.iter_mut().map(|(id, channel)| channel.claim(*id)).collect()
