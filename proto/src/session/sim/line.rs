@@ -93,6 +93,12 @@ struct Way {
     next_loss: Option<Moment>,
 }
 
+/// The input: when the records that have not come back were sent, and when the next one is.
+struct Records {
+    sent: VecDeque<Moment>,
+    next: Moment,
+}
+
 struct Rig<'a> {
     line: &'a Line,
     load: &'a Load,
@@ -102,9 +108,7 @@ struct Rig<'a> {
     ways: [Way; 2],
     bulk: [Vec<ChannelId>; 2],
     input: ChannelId,
-    /// When records that have not come back were sent, and the next one is.
-    records: VecDeque<Moment>,
-    next_record: Moment,
+    records: Records,
     measured: Figures,
     taken: [u64; 2],
     read_credit: [u64; 2],
@@ -177,8 +181,7 @@ impl<'a> Rig<'a> {
             ways: [way(), way()],
             bulk: [Vec::new(), Vec::new()],
             input,
-            records: VecDeque::new(),
-            next_record: began,
+            records: Records { sent: VecDeque::new(), next: began },
             measured: Figures::default(),
             taken: [0, 0],
             read_credit: [0, 0],
@@ -249,19 +252,19 @@ impl<'a> Rig<'a> {
             let arrives = way.line.front().map(|(at, _)| (*at).max(way.held_until));
             [arrives, way.known.front().map(|(at, _)| *at)].into_iter().flatten()
         });
-        timers.chain(ways).chain([self.next_record]).min()
+        timers.chain(ways).chain([self.records.next]).min()
     }
 
     /// Input is written each 10 ms and echoed, bulk is written and read.
     fn applications(&mut self) -> Result<(), Violation> {
         let (now, input) = (self.now, self.input);
-        if self.next_record <= now {
+        if self.records.next <= now {
             let taken = self.session(End::Controller)?.write(input, &[1; RECORD_BYTES]);
             if taken != Ok(RECORD_BYTES) {
                 return Err(format!("input is not taken: {taken:?}"));
             }
-            self.records.push_back(now);
-            self.next_record = now + RECORD_INTERVAL;
+            self.records.sent.push_back(now);
+            self.records.next = now + RECORD_INTERVAL;
             self.read_credit = self.read_credit.map(|credit| {
                 let more = self.load.read_rate.unwrap_or(u64::MAX / 200) / 100;
                 if self.load.read_rate.is_some() { credit + more } else { u64::MAX }
@@ -330,7 +333,7 @@ impl<'a> Rig<'a> {
             if end == End::Target {
                 session.write(input, &record).map_err(|error| error.to_string())?;
             } else {
-                let sent = self.records.pop_front().ok_or("input came back twice")?;
+                let sent = self.records.sent.pop_front().ok_or("input came back twice")?;
                 self.measured.added.push(now.since(sent).saturating_sub(round_trip));
             }
         }
