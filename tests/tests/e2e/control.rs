@@ -73,6 +73,21 @@ async fn pipe_sends_a_file_and_compares_the_hash_of_both_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_output_of_a_command_that_fails_comes_whole_before_its_failure() {
+    let mesh = one_region(1).await;
+    let failing = ["sh", "-c", "head -c 2000000 /dev/zero; printf end; exit 3"];
+    let _target = mesh.target("in", "pc-1").pipe("failing", &failing).start(&mesh).await.unwrap();
+    let alice = mesh.controller("in", "alice").unwrap();
+    for _ in 0..5 {
+        let ticket = mesh.ticket(&alice, "pc-1", &["*"]).unwrap();
+        let output = run(&alice, &["pipe", "pc-1", "failing"], &ticket).await;
+        assert_eq!(output.stdout.len(), 2_000_003, "{}", stderr(&output));
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains("exit status: 3"), "{}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forward_carries_several_connections_over_one_session() {
     let echo = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = echo.local_addr().unwrap();
