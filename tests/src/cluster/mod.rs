@@ -7,14 +7,14 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`net`] | connections, latency, what TCP does when nothing gets through |
-//! | [`broker`] | a broker |
-//! | [`endpoint`] | Controller and Target |
-//! | [`application`] | what applications write |
-//! | [`oracle`] | what must hold |
-//! | [`faults`] | what goes wrong |
-//! | [`world`] | all of it together |
-//! | [`history`] | ten minutes of it, by seed |
+//! | `net` | connections, latency, what TCP does when nothing gets through |
+//! | `broker` | a broker |
+//! | `endpoint` | Controller and Target |
+//! | `application` | what applications write |
+//! | `oracle` | what must hold |
+//! | `faults` | what goes wrong |
+//! | `world` | all of it together |
+//! | `history` | ten minutes of it, by seed |
 
 mod application;
 mod broker;

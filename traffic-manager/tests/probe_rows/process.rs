@@ -28,6 +28,7 @@ ca = {:?}
 crl = {:?}
 [listen]
 dns = ["127.0.0.1:0"]
+responses_per_second = 0
 [admin]
 socket = {:?}
 [ready]
