@@ -26,7 +26,7 @@ const PIECE_INTERVAL: Duration = Duration::from_millis(50);
 const BEAT: &str = "while read -r line; do echo \"$line\"; done";
 const BEAT_INTERVAL: Duration = Duration::from_millis(50);
 /// After this a session is lost.
-const LOST: Duration = Duration::from_secs(20);
+const LOST: Duration = Duration::from_secs(40);
 
 /// Tells it.
 pub(super) async fn tell(arguments: &Arguments, program: NodeProgram, show: &Show) -> anyhow::Result<()> {
